@@ -1,0 +1,213 @@
+"""The tables of the catalogue.
+
+Ids come from content, so that a second run of a stage finds its own work: ``youtube:ID``,
+``file:SHA256``, ``recording@start_ms-end_ms``. Transcripts, decisions and scores are added, never
+overwritten. The SQL stays within what SQLite and PostgreSQL share.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, ForeignKey, Index, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+
+def now() -> datetime:
+    """The present, in UTC."""
+    return datetime.now(UTC)
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it as a plain attribute
+        str: Text,
+        dict[str, Any]: JSON,
+        list[str]: JSON,
+        datetime: DateTime(timezone=True),
+    }
+
+
+class Recording(Base):
+    """One media file with its provenance."""
+
+    __tablename__ = "recordings"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    source: Mapped[str] = mapped_column(index=True)
+    """Where it came from: ``youtube``, ``files``, ``common-voice/RELEASE``."""
+    url: Mapped[str | None]
+    title: Mapped[str | None]
+    channel_id: Mapped[str | None]
+    channel: Mapped[str | None]
+    speaker: Mapped[str | None]
+    language: Mapped[str]
+    licence_raw: Mapped[str | None]
+    """As written at the source."""
+    licence: Mapped[str]
+    """SPDX identifier, or ``own``."""
+    licence_evidence: Mapped[dict[str, Any]]
+    attribution: Mapped[str]
+    redistributable: Mapped[bool]
+    media_path: Mapped[str]
+    """Relative to the workspace, or absolute for a release that stays where it is."""
+    sha256: Mapped[str | None]
+    duration_ms: Mapped[int]
+    subtitle_path: Mapped[str | None]
+    subtitle_note: Mapped[str | None]
+    """Why there are no usable subtitles, or what was noticed about them."""
+    split: Mapped[str | None]
+    """The source's own split: train, dev or test."""
+    segmented_with: Mapped[str | None]
+    """Name of the segmenter; empty until `corpus segment` has done it."""
+    added_at: Mapped[datetime] = mapped_column(default=now)
+
+    cues: Mapped[list["Cue"]] = relationship(
+        back_populates="recording", cascade="all, delete-orphan", order_by="Cue.position"
+    )
+    segments: Mapped[list["Segment"]] = relationship(
+        back_populates="recording", cascade="all, delete-orphan", order_by="Segment.start_ms"
+    )
+
+    @property
+    def group(self) -> str:
+        """Who must not be on both sides of a split: the speaker, else the channel, else itself."""
+        return self.speaker or self.channel_id or self.id
+
+
+class Cue(Base):
+    """One subtitle event of a recording, as read."""
+
+    __tablename__ = "cues"
+
+    recording_id: Mapped[str] = mapped_column(
+        ForeignKey("recordings.id", ondelete="CASCADE"), primary_key=True
+    )
+    position: Mapped[int] = mapped_column(primary_key=True)
+    start_ms: Mapped[int]
+    end_ms: Mapped[int]
+    text: Mapped[str]
+
+    recording: Mapped[Recording] = relationship(back_populates="cues")
+
+
+class Segment(Base):
+    """A stretch of a recording of at most 30 s: what is labelled, reviewed and trained on."""
+
+    __tablename__ = "segments"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    recording_id: Mapped[str] = mapped_column(
+        ForeignKey("recordings.id", ondelete="CASCADE"), index=True
+    )
+    start_ms: Mapped[int]
+    end_ms: Mapped[int]
+
+    recording: Mapped[Recording] = relationship(back_populates="segments")
+    transcripts: Mapped[list["Transcript"]] = relationship(
+        back_populates="segment", cascade="all, delete-orphan", order_by="Transcript.id"
+    )
+    decisions: Mapped[list["Decision"]] = relationship(
+        cascade="all, delete-orphan", order_by="Decision.id"
+    )
+    verdict: Mapped["Verdict | None"] = relationship(cascade="all, delete-orphan")
+
+
+def segment_id(recording_id: str, start_ms: int, end_ms: int) -> str:
+    """The id of a segment: its recording and its span in milliseconds."""
+    return f"{recording_id}@{start_ms}-{end_ms}"
+
+
+class Transcript(Base):
+    """One text for a segment and where it came from."""
+
+    __tablename__ = "transcripts"
+    __table_args__ = (Index("transcripts_by_origin", "kind", "origin"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    segment_id: Mapped[str] = mapped_column(
+        ForeignKey("segments.id", ondelete="CASCADE"), index=True
+    )
+    kind: Mapped[str]
+    """``subtitle``, ``pseudo``, ``review`` or ``release``."""
+    origin: Mapped[str]
+    """The subtitle track, the model with its hash, the reviewer, or the release."""
+    text: Mapped[str]
+    made_at: Mapped[datetime] = mapped_column(default=now)
+
+    segment: Mapped[Segment] = relationship(back_populates="transcripts")
+    scores: Mapped[list["Score"]] = relationship(
+        cascade="all, delete-orphan", order_by="Score.name"
+    )
+
+
+class Score(Base):
+    """A number about a transcript."""
+
+    __tablename__ = "scores"
+
+    transcript_id: Mapped[int] = mapped_column(
+        ForeignKey("transcripts.id", ondelete="CASCADE"), primary_key=True
+    )
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+
+
+class Decision(Base):
+    """A reviewer's accept, correct, reject or skip."""
+
+    __tablename__ = "decisions"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    segment_id: Mapped[str] = mapped_column(
+        ForeignKey("segments.id", ondelete="CASCADE"), index=True
+    )
+    reviewer: Mapped[str]
+    action: Mapped[str]
+    """``accept``, ``correct``, ``reject`` or ``skip``."""
+    reason: Mapped[str | None]
+    before: Mapped[str | None]
+    """The text that the reviewer was shown."""
+    transcript_id: Mapped[int | None] = mapped_column(
+        ForeignKey("transcripts.id", ondelete="CASCADE")
+    )
+    """The review transcript of an accept or a correct."""
+    client_id: Mapped[str | None] = mapped_column(unique=True)
+    """Made by the browser, so that a repeated request does not decide twice."""
+    made_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Verdict(Base):
+    """Keep, drop or review for a segment, with the reasons."""
+
+    __tablename__ = "verdicts"
+
+    segment_id: Mapped[str] = mapped_column(
+        ForeignKey("segments.id", ondelete="CASCADE"), primary_key=True
+    )
+    verdict: Mapped[str] = mapped_column(index=True)
+    reasons: Mapped[list[str]]
+    transcript_id: Mapped[int | None] = mapped_column(
+        ForeignKey("transcripts.id", ondelete="SET NULL")
+    )
+    """The transcript that would be trained on."""
+    thresholds: Mapped[str]
+    """Preset and hash of the thresholds that decided."""
+
+
+class Failure(Base):
+    """One item that a stage could not do, by class; transient ones are tried again."""
+
+    __tablename__ = "failures"
+    __table_args__ = (UniqueConstraint("stage", "item"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    stage: Mapped[str]
+    item: Mapped[str]
+    kind: Mapped[str]
+    """Class: ``not_cc``, ``gone``, ``private``, ``rate_limited``, ``bad_media`` and so on."""
+    message: Mapped[str]
+    url: Mapped[str | None]
+    transient: Mapped[bool]
+    attempts: Mapped[int] = mapped_column(default=1)
+    failed_at: Mapped[datetime] = mapped_column(default=now)

@@ -1,0 +1,101 @@
+"""What the three command lines share: options, progress, tables, JSON and one-line errors."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from corpus.errors import UserError
+
+T = TypeVar("T")
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def new_app(help_text: str) -> typer.Typer:
+    """A typer application with the project's defaults."""
+    return typer.Typer(
+        help=help_text,
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+
+
+def run(app: typer.Typer) -> None:
+    """Run a command line: wrong usage exits 2, a `UserError` prints one line and exits 1.
+
+    Any other exception is a defect of ours; it too prints one line, with the advice to run again
+    with ``--debug`` for its traceback.
+    """
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except KeyboardInterrupt:
+        _fail("interrupted; nothing is lost, run the same command again to carry on", 130)
+    except UserError as error:
+        if debug:
+            raise
+        _fail(str(error), 1)
+    except Exception as error:
+        if debug:
+            raise
+        reason = " ".join(str(error).split()) or "no message"
+        _fail(f"{type(error).__name__}: {reason} (run again with --debug for the traceback)", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def progress(
+    items: Iterable[T], *, total: int | None = None, desc: str = "", unit: str = "it"
+) -> Iterator[T]:
+    """Iterate with a progress bar on stderr that shows the rate and the time left."""
+    from tqdm import tqdm
+
+    # A log file gets a line every few seconds instead of a bar that is redrawn ten times a second.
+    interval = 0.1 if sys.stderr.isatty() else 5.0
+    yield from tqdm(items, total=total, desc=desc, unit=unit, mininterval=interval)
+
+
+def say(message: str) -> None:
+    """Tell the person at the terminal something, on stderr so that stdout stays data."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table on stdout; numbers are set to the right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = list(rows)
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for index, column in enumerate(columns):
+        numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        # Text, not markup: a transcript with square brackets is shown as it is.
+        table.add_row(*(Text(_cell(value)) for value in row))
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.2f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def print_json(data: Any) -> None:
+    """Print one JSON document on stdout."""
+    json.dump(data, sys.stdout, ensure_ascii=False, indent=2, sort_keys=False)
+    print()

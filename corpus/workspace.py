@@ -1,0 +1,229 @@
+"""The workspace: a folder with its configuration, its catalogue and everything made from them."""
+
+import contextlib
+import fcntl
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from corpus.errors import UserError
+
+CONFIG_NAME = "corpus.toml"
+
+WorkspaceOption = Annotated[
+    Path | None,
+    typer.Option("--workspace", help="The workspace folder. Default: the one around this folder."),
+]
+
+
+@dataclass(frozen=True)
+class FetchConfig:
+    """What `corpus run` fetches."""
+
+    urls: list[str] = field(default_factory=list)
+    search: list[str] = field(default_factory=list)
+    max_videos: int | None = None
+    subtitles_only: bool = False
+    proxy: str | None = None
+    check_certificate: bool = True
+    sleep: bool = True
+
+
+@dataclass(frozen=True)
+class ImportConfig:
+    """What `corpus run` adds and imports from this machine."""
+
+    add: list[str] = field(default_factory=list)
+    common_voice: list[str] = field(default_factory=list)
+    licence: str = "own"
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """How speech is pseudo-labelled."""
+
+    model: str | None = None
+    language_token: str | None = None
+    device: str = "auto"
+    compute_type: str = "default"
+
+
+@dataclass(frozen=True)
+class VerdictConfig:
+    """Which thresholds decide."""
+
+    preset: str = "default"
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """How the dataset is built."""
+
+    name: str = "main"
+    tokenizer: str | None = None
+    dev_share: float = 0.1
+    test_share: float = 0.1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    """`corpus.toml`. Paths in it are relative to the workspace."""
+
+    language: str
+    catalogue: str | None = None
+    fetch: FetchConfig = field(default_factory=FetchConfig)
+    sources: ImportConfig = field(default_factory=ImportConfig)
+    label: LabelConfig = field(default_factory=LabelConfig)
+    verdict: VerdictConfig = field(default_factory=VerdictConfig)
+    build: BuildConfig = field(default_factory=BuildConfig)
+
+
+_SECTIONS = {
+    "fetch": FetchConfig,
+    "sources": ImportConfig,
+    "label": LabelConfig,
+    "verdict": VerdictConfig,
+    "build": BuildConfig,
+}
+
+_TEMPLATE = """\
+# A whisper-harvest workspace. `corpus run` does what this file asks for, in order.
+language = "{language}"
+# catalogue = "postgresql://..."   # for a team; default: catalogue.sqlite in this folder
+
+[fetch]
+urls = []          # videos, playlists, channels
+search = []        # words to search for; only Creative-Commons videos are taken
+
+[sources]
+add = []           # own audio or video, with .srt or .vtt beside it where there is one
+common_voice = []  # release folders
+
+[label]
+# model = "openai/whisper-large-v3"   # a name, a folder, or a fine-tuned run
+
+[verdict]
+preset = "default" # strict, default or lenient
+
+[build]
+name = "main"
+# tokenizer = "openai/whisper-small"  # of the model to be trained: exact token counts fill windows
+dev_share = 0.1
+test_share = 0.1
+"""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A workspace folder and what its configuration says."""
+
+    root: Path
+    config: Config
+
+    @property
+    def media(self) -> Path:
+        """Where decoded recordings and raw subtitles lie."""
+        return self.root / "media"
+
+    @property
+    def datasets(self) -> Path:
+        """Where `corpus build` puts its datasets."""
+        return self.root / "datasets"
+
+    @property
+    def models(self) -> Path:
+        """Where converted models are kept."""
+        return self.root / "models"
+
+    @property
+    def catalogue_url(self) -> str:
+        """The database URL of the catalogue."""
+        return self.config.catalogue or f"sqlite:///{self.root / 'catalogue.sqlite'}"
+
+    def path(self, text: str) -> Path:
+        """A path from the configuration or the catalogue; relative ones start at the workspace."""
+        return self.root / Path(text).expanduser()
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        """Hold the workspace's lock `name`, so that two commands never write the same files.
+
+        The operating system drops the lock with the process: a killed command leaves none behind.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        self.root.joinpath(".locks").mkdir(exist_ok=True)
+        with open(self.root / ".locks" / name, "w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"another command is writing {name} in {self.root}; wait until it has ended"
+                ) from None
+            yield
+
+
+def init_workspace(root: Path, language: str) -> Workspace:
+    """Make a workspace folder for a language (a code such as ``cs`` or ``hsb``).
+
+    Raises:
+        UserError: there is one already, or the code is not a language code.
+    """
+    import re
+
+    if not re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", language):
+        raise UserError(f"{language!r} is no language code; give one such as cs, hsb or pt-BR")
+    if (root / CONFIG_NAME).exists():
+        raise UserError(f"{root} is a workspace already; use it, or choose another folder")
+    root.mkdir(parents=True, exist_ok=True)
+    (root / CONFIG_NAME).write_text(_TEMPLATE.format(language=language), encoding="utf-8")
+    return open_workspace(root)
+
+
+def open_workspace(path: Path | None = None) -> Workspace:
+    """Open the workspace at `path`, or the one that encloses the current folder.
+
+    Raises:
+        UserError: there is none, or its configuration has a mistake.
+    """
+    if path is None:
+        here = Path.cwd()
+        root = next((p for p in (here, *here.parents) if (p / CONFIG_NAME).exists()), None)
+        if root is None:
+            raise UserError("no workspace here; make one with `corpus init DIR --language CODE`")
+    else:
+        root = path.expanduser().resolve()
+        if not (root / CONFIG_NAME).exists():
+            raise UserError(f"{path} is no workspace; make one with `corpus init {path}`")
+    return Workspace(root, _read_config(root / CONFIG_NAME))
+
+
+def _read_config(path: Path) -> Config:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid TOML ({error}); correct that line") from None
+    sections = {
+        name: _section(path, name, kind, data.pop(name, {})) for name, kind in _SECTIONS.items()
+    }
+    if not isinstance(data.get("language"), str):
+        raise UserError(f'{path}: give the language, such as language = "cs"')
+    config: Config = _section(path, "", Config, {**data, **sections})
+    return config
+
+
+def _section(path: Path, name: str, kind: Any, data: dict[str, Any]) -> Any:
+    known = {item.name for item in fields(kind)}
+    for key in data:
+        if key not in known:
+            where = f"[{name}] {key}" if name else key
+            raise UserError(
+                f"{path}: unknown setting {where}; known here: {', '.join(sorted(known))}"
+            )
+    return kind(**data)
