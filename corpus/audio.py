@@ -1,4 +1,4 @@
-"""One decoder for all media: whatever comes in, 16 kHz mono 16-bit PCM on a true timeline comes out.
+"""One decoder for all media: 16 kHz mono 16-bit PCM on a true timeline comes out.
 
 Subtitles are timed against the player's clock, so every decoded frame is placed at its own
 timestamp. Audio that starts late, or that has a hole where packets are corrupt, is filled with

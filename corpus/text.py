@@ -14,6 +14,11 @@ JOINERS = "\u200c\u200d"
 _APOSTROPHES = re.compile(r"(?<=\w)['\u2019\u02bc](?=\w)")
 
 
+def base_language(code: str) -> str:
+    """The language of a code without region or script: ``pt`` of ``pt-BR``."""
+    return code.replace("_", "-").split("-")[0].lower()
+
+
 def clean_transcript(text: str) -> str:
     """A transcript as the catalogue keeps it: NFC, single spaces, no invisible controls.
 

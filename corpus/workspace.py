@@ -43,6 +43,13 @@ class ImportConfig:
 
 
 @dataclass(frozen=True)
+class SegmentConfig:
+    """How recordings are cut."""
+
+    target_seconds: float = 27.0
+
+
+@dataclass(frozen=True)
 class LabelConfig:
     """How speech is pseudo-labelled."""
 
@@ -65,8 +72,8 @@ class BuildConfig:
 
     name: str = "main"
     tokenizer: str | None = None
-    dev_share: float = 0.1
-    test_share: float = 0.1
+    dev_hours: float = 1.0
+    test_hours: float = 1.0
     seed: int = 0
 
 
@@ -78,6 +85,7 @@ class Config:
     catalogue: str | None = None
     fetch: FetchConfig = field(default_factory=FetchConfig)
     sources: ImportConfig = field(default_factory=ImportConfig)
+    segment: SegmentConfig = field(default_factory=SegmentConfig)
     label: LabelConfig = field(default_factory=LabelConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
     build: BuildConfig = field(default_factory=BuildConfig)
@@ -86,6 +94,7 @@ class Config:
 _SECTIONS = {
     "fetch": FetchConfig,
     "sources": ImportConfig,
+    "segment": SegmentConfig,
     "label": LabelConfig,
     "verdict": VerdictConfig,
     "build": BuildConfig,
@@ -104,6 +113,9 @@ search = []        # words to search for; only Creative-Commons videos are taken
 add = []           # own audio or video, with .srt or .vtt beside it where there is one
 common_voice = []  # release folders
 
+[segment]
+target_seconds = 27.0  # length that segments should approach; 30 is the limit
+
 [label]
 # model = "openai/whisper-large-v3"   # a name, a folder, or a fine-tuned run
 
@@ -113,8 +125,8 @@ preset = "default" # strict, default or lenient
 [build]
 name = "main"
 # tokenizer = "openai/whisper-small"  # of the model to be trained: exact token counts fill windows
-dev_share = 0.1
-test_share = 0.1
+dev_hours = 1.0    # taken from whole channels and speakers; of a small corpus, a tenth at most
+test_hours = 1.0
 """
 
 

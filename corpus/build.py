@@ -1,0 +1,349 @@
+"""From verdicts to a frozen dataset: plan the splits and windows, then write the rows.
+
+The plan comes first and needs no audio. Its fingerprint covers every segment, text and setting, so
+an equal second build knows that there is nothing to do.
+"""
+
+import hashlib
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from sqlalchemy import select
+from sqlalchemy.orm import joinedload
+
+from corpus import __version__, audio, console, pack
+from corpus.catalogue import Catalogue, Recording, Segment, Transcript, Verdict
+from corpus.dataset import (
+    Credit,
+    LabelledSegment,
+    Row,
+    SplitTotals,
+    attribution_md,
+    dataset_card,
+    window_row,
+    write_dataset,
+)
+from corpus.errors import UserError
+from corpus.segment import HARD_GAP_SECONDS
+from corpus.split import Split, assign_splits
+from corpus.workspace import Workspace
+
+SPLITS = ("train", "dev", "test")
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A segment that the verdict keeps, with the transcript it is trained on."""
+
+    id: str
+    recording_id: str
+    start_ms: int
+    end_ms: int
+    text: str
+    label_kind: str
+    tokens: int
+    recording: Recording
+    previous_text: str | None
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return (self.end_ms - self.start_ms) / 1000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a dataset will hold, before any audio is read."""
+
+    rows: dict[str, list[tuple[Kept, ...]]]
+    left_out: dict[str, int]
+    """Number of segments by the reason why they are in no split."""
+    warnings: list[str]
+    settings: dict[str, Any]
+    fingerprint: str
+
+    @property
+    def kept(self) -> Iterator[Kept]:
+        """All segments in all rows."""
+        return (item for rows in self.rows.values() for row in rows for item in row)
+
+
+def count_tokens(tokenizer: str | None) -> Callable[[str], int]:
+    """How many tokens a text has: exactly with a tokenizer's folder or name, else at most.
+
+    Raises:
+        UserError: there is no tokenizer at that place.
+    """
+    if tokenizer is None:
+        return pack.token_bound
+    from tokenizers import Tokenizer
+
+    path = Path(tokenizer).expanduser()
+    try:
+        loaded = (
+            Tokenizer.from_file(str(path / "tokenizer.json"))
+            if path.is_dir()
+            else Tokenizer.from_pretrained(tokenizer)
+        )
+    except Exception as error:  # the library raises bare Exceptions
+        raise UserError(f"no tokenizer at {tokenizer}: {error}") from None
+    return lambda text: len(loaded.encode(f" {text}", add_special_tokens=False).ids)
+
+
+def make_plan(
+    catalogue: Catalogue,
+    *,
+    tokenizer: str | None,
+    dev_hours: float,
+    test_hours: float,
+    seed: int,
+) -> Plan:
+    """Assign every kept segment to a split, and the train segments to windows.
+
+    A speaker, channel or recording is in one split only: a source's own,
+    else by hash. Dev and test hold single segments, and
+    none that only a model has labelled: a WER is measured against people's words.
+
+    Raises:
+        UserError: there is nothing to build from.
+    """
+    kept, left_out = _kept_segments(catalogue, count_tokens(tokenizer))
+    if not kept:
+        raise UserError("no segment is kept; look at `corpus status`, then run `corpus verdict`")
+    seconds: dict[str, float] = defaultdict(float)
+    fixed: dict[str, Split] = {}
+    for item in kept:
+        seconds[item.recording.group] += item.seconds
+        if item.recording.split:
+            fixed[item.recording.group] = cast(Split, item.recording.split)
+    assigned = assign_splits(
+        seconds,
+        dev_seconds=dev_hours * 3600,
+        test_seconds=test_hours * 3600,
+        fixed=fixed,
+        salt=str(seed),
+    )
+    singles: dict[str, list[Kept]] = {split: [] for split in SPLITS}
+    for item in kept:
+        split = assigned.splits[item.recording.group]
+        if split != "train" and item.label_kind == "pseudo":
+            left_out[f"{split}: labelled by a model only"] += 1
+        else:
+            singles[split].append(item)
+    rows: dict[str, list[tuple[Kept, ...]]] = {
+        "train": _windows(singles["train"], seed),
+        "dev": [(item,) for item in singles["dev"]],
+        "test": [(item,) for item in singles["test"]],
+    }
+    settings = {
+        "tokenizer": tokenizer,
+        "dev_hours": dev_hours,
+        "test_hours": test_hours,
+        "seed": seed,
+        "thresholds": sorted(_thresholds(catalogue)),
+    }
+    return Plan(
+        rows=rows,
+        left_out=dict(left_out),
+        warnings=list(assigned.warnings),
+        settings=settings,
+        fingerprint=_fingerprint(rows, settings),
+    )
+
+
+def _kept_segments(
+    catalogue: Catalogue, tokens_in: Callable[[str], int]
+) -> tuple[list[Kept], Counter[str]]:
+    room = pack.MAX_TOKENS - pack.SPECIAL_TOKENS - pack.TIMESTAMP_TOKENS
+    left_out: Counter[str] = Counter()
+    kept: list[Kept] = []
+    with catalogue.session() as session:
+        rows = session.execute(
+            select(Segment, Verdict, Transcript)
+            .join(Segment.verdict)
+            .outerjoin(Transcript, Transcript.id == Verdict.transcript_id)
+            .join(Segment.recording)
+            .options(joinedload(Segment.recording))
+            .order_by(Recording.id, Segment.start_ms)
+        ).all()
+    before: Kept | None = None
+    for segment, verdict, transcript in rows:
+        if verdict.verdict != "keep" or transcript is None or not transcript.text:
+            left_out[f"verdict {verdict.verdict}"] += 1
+            continue
+        tokens = tokens_in(transcript.text)
+        if tokens > room:
+            left_out[f"more than {room} tokens"] += 1
+            continue
+        follows = (
+            before is not None
+            and before.recording_id == segment.recording_id
+            and segment.start_ms - before.end_ms <= HARD_GAP_SECONDS * 1000
+        )
+        before = Kept(
+            id=segment.id,
+            recording_id=segment.recording_id,
+            start_ms=segment.start_ms,
+            end_ms=segment.end_ms,
+            text=transcript.text,
+            label_kind=transcript.kind,
+            tokens=tokens,
+            recording=segment.recording,
+            previous_text=before.text if follows and before else None,
+        )
+        kept.append(before)
+    return kept, left_out
+
+
+def _thresholds(catalogue: Catalogue) -> Sequence[str]:
+    with catalogue.session() as session:
+        return session.scalars(select(Verdict.thresholds).distinct()).all()
+
+
+def _windows(items: Sequence[Kept], seed: int) -> list[tuple[Kept, ...]]:
+    shuffled = list(items)
+    random.Random(seed).shuffle(shuffled)
+    by_id = {item.id: item for item in items}
+    pieces = (
+        pack.Piece(
+            id=item.id,
+            seconds=item.seconds,
+            tokens=item.tokens,
+            language=item.recording.language,
+            speaker=item.recording.group,
+        )
+        for item in shuffled
+    )
+    return [tuple(by_id[piece.id] for piece in window) for window in pack.pack(pieces, seed=seed)]
+
+
+def _fingerprint(rows: dict[str, list[tuple[Kept, ...]]], settings: dict[str, Any]) -> str:
+    content = [
+        [split, [[(item.id, item.text, item.label_kind) for item in row] for row in split_rows]]
+        for split, split_rows in rows.items()
+    ]
+    document = json.dumps([content, settings], ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(document.encode()).hexdigest()
+
+
+def build(workspace: Workspace, name: str, plan: Plan) -> tuple[Path, bool]:
+    """Write the planned dataset, unless it is there already.
+
+    Returns:
+        The dataset's folder, and whether it was written now.
+
+    Raises:
+        UserError: another dataset has this name, or a media file is gone.
+    """
+    if Path(name).name != name or name.startswith("."):
+        raise UserError(f"{name!r} is no name for a dataset; use letters, digits, - and _")
+    folder = workspace.datasets / name
+    if folder.exists():
+        if _built_fingerprint(folder) == plan.fingerprint:
+            return folder, False
+        raise UserError(
+            f"{folder} holds another state of the corpus and a dataset is frozen; "
+            "build under another name"
+        )
+    totals = {split: _totals(rows) for split, rows in plan.rows.items()}
+    write_dataset(
+        folder,
+        {split: _read_rows(workspace, split, rows) for split, rows in plan.rows.items()},
+        readme=dataset_card(
+            name,
+            languages=sorted({item.recording.language for item in plan.kept}),
+            splits=totals,
+            licences=_seconds_by(plan, lambda item: item.recording.licence),
+            label_kinds=_seconds_by(plan, lambda item: item.label_kind),
+            redistributable=all(item.recording.redistributable for item in plan.kept),
+        ),
+        attribution=attribution_md(name, _credits(plan)),
+        manifest={
+            "name": name,
+            "version": __version__,
+            "fingerprint": plan.fingerprint,
+            "settings": plan.settings,
+            "left_out": plan.left_out,
+            "warnings": plan.warnings,
+            "hours_by_label_kind": {
+                kind: seconds / 3600
+                for kind, seconds in _seconds_by(plan, lambda item: item.label_kind).items()
+            },
+            "splits": {split: vars(total) for split, total in totals.items()},
+        },
+    )
+    return folder, True
+
+
+def _built_fingerprint(folder: Path) -> str | None:
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    fingerprint: str | None = manifest.get("fingerprint")
+    return fingerprint
+
+
+def _totals(rows: Sequence[tuple[Kept, ...]]) -> SplitTotals:
+    steps = sum(pack.grid_steps(item.seconds) for row in rows for item in row)
+    return SplitTotals(
+        rows=len(rows),
+        segments=sum(len(row) for row in rows),
+        seconds=steps / pack.STEPS_PER_SECOND,
+        speech_seconds=sum(item.seconds for row in rows for item in row),
+    )
+
+
+def _seconds_by(plan: Plan, key: Callable[[Kept], str]) -> dict[str, float]:
+    seconds: dict[str, float] = defaultdict(float)
+    for item in plan.kept:
+        seconds[key(item)] += item.seconds
+    return dict(sorted(seconds.items()))
+
+
+def _credits(plan: Plan) -> Iterator[Credit]:
+    seconds: dict[str, float] = defaultdict(float)
+    recordings: dict[str, Recording] = {}
+    for item in plan.kept:
+        # One line for a release of a hundred thousand clips, one for each video.
+        work = item.recording.url or item.recording.source
+        seconds[work] += item.seconds
+        recordings[work] = item.recording
+    for work, recording in sorted(recordings.items()):
+        yield Credit(
+            title=recording.title or work if recording.url else recording.source,
+            author=recording.channel or "",
+            url=recording.url or "",
+            licence=recording.licence,
+            seconds=seconds[work],
+        )
+
+
+def _read_rows(workspace: Workspace, split: str, rows: Sequence[tuple[Kept, ...]]) -> Iterator[Row]:
+    for index, row in enumerate(console.progress(rows, desc=f"build {split}", unit="row")):
+        yield window_row(
+            f"{split}-{index:07d}" if split == "train" else row[0].id,
+            [_labelled(workspace, item) for item in row],
+            language=row[0].recording.language,
+            # A prompt is what was said just before; windows of strangers have none.
+            previous_text=row[0].previous_text if len(row) == 1 else None,
+        )
+
+
+def _labelled(workspace: Workspace, item: Kept) -> LabelledSegment:
+    path = workspace.path(item.recording.media_path)
+    return LabelledSegment(
+        pcm=audio.read_span(path, item.start_ms, item.end_ms),
+        text=item.text,
+        speaker=item.recording.group,
+        source=item.recording.source,
+        segment_id=item.id,
+        licence=item.recording.licence,
+        label_kind=item.label_kind,
+        redistributable=item.recording.redistributable,
+    )

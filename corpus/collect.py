@@ -1,0 +1,399 @@
+"""Bring recordings into the catalogue: from video sites, from own files, from releases.
+
+Each recording is one commit, made when its media lies decoded in the workspace. What is refused is
+noted with its reason; what failed for a passing reason is tried again by the next run.
+"""
+
+import csv
+import hashlib
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sqlalchemy import select
+
+from corpus import audio, console, engine
+from corpus.catalogue import Catalogue, Cue, Failure, Recording, Segment, Transcript, segment_id
+from corpus.errors import UserError
+from corpus.segment import MAX_SECONDS
+from corpus.sources import common_voice, licences, youtube
+from corpus.subtitles.reader import SubtitleTrack, read_subtitles
+from corpus.text import base_language, clean_transcript
+from corpus.workspace import Workspace
+
+MEDIA_SUFFIXES = frozenset(
+    f".{suffix}"
+    for suffix in (
+        *("aac", "flac", "m4a", "m4b", "mka", "mp3", "oga", "ogg", "opus", "wav", "wma"),
+        *("avi", "mkv", "mov", "mp4", "webm"),
+    )
+)
+SUBTITLE_SUFFIXES = (".srt", ".vtt")
+
+SHORTFALL_SHARE, SHORTFALL_SECONDS = 0.02, 1.5
+"""A download this much shorter than announced (both together) was cut off on its way."""
+
+COMMIT_ROWS = 500
+"""Clips of a release that one transaction takes; each holds no work worth more than a lookup."""
+
+
+def fetch(
+    workspace: Workspace,
+    catalogue: Catalogue,
+    urls: Sequence[str],
+    search: Sequence[str],
+    options: youtube.FetchOptions,
+    *,
+    max_videos: int | None,
+) -> engine.Counts:
+    """Take the Creative-Commons videos behind URLs and searches, with their human subtitles.
+
+    Raises:
+        UserError: nothing was asked for, or the site refuses to answer any more.
+    """
+    if not urls and not search:
+        raise UserError("nothing to fetch; give URLs or --search WORDS")
+    with workspace.lock("media"):
+        entries = list(youtube.list_videos(urls, search, options, max_videos))
+        waiting = _not_yet_decided(catalogue, entries)
+        console.say(f"{len(entries)} videos listed, {len(waiting)} of them new or to be retried")
+        stage = workspace.media / ".stage"
+
+        def take(entry: youtube.Entry) -> Recording | youtube.Refused:
+            outcome = youtube.fetch_video(entry, options, stage)
+            if isinstance(outcome, youtube.Refused):
+                return outcome
+            try:
+                return _decoded(workspace, outcome)
+            finally:
+                shutil.rmtree(outcome.media.parent, ignore_errors=True)
+
+        def save(entry: youtube.Entry, outcome: Recording | youtube.Refused) -> None:
+            if isinstance(outcome, youtube.Refused):
+                reason, message = str(outcome.reason), outcome.message
+                _refuse(catalogue, entry, reason, message, transient=outcome.transient)
+                return
+            with catalogue.session() as session:
+                session.add(outcome)
+                catalogue.clear_failure(session, stage="fetch", item=outcome.id)
+
+        def fail(entry: youtube.Entry, error: UserError) -> None:
+            if isinstance(error, youtube.RateLimited):
+                raise error
+            _refuse(catalogue, entry, "bad_media", str(error), transient=True)
+
+        return engine.run(waiting, take, save, fail, desc="fetch", unit="video")
+
+
+def _not_yet_decided(catalogue: Catalogue, entries: Sequence[youtube.Entry]) -> list[youtube.Entry]:
+    with catalogue.session() as session:
+        done = set(session.scalars(select(Recording.id).filter_by(source="youtube")))
+        done |= set(session.scalars(select(Failure.item).filter_by(stage="fetch", transient=False)))
+    return [entry for entry in entries if entry.id not in done]
+
+
+def _refuse(
+    catalogue: Catalogue, entry: youtube.Entry, reason: str, message: str, *, transient: bool
+) -> None:
+    with catalogue.session() as session:
+        catalogue.record_failure(
+            session,
+            stage="fetch",
+            item=entry.id,
+            kind=reason,
+            message=message,
+            transient=transient,
+            url=entry.url,
+        )
+
+
+def _decoded(workspace: Workspace, fetched: youtube.Fetched) -> Recording:
+    """Decode a download, check its length, and describe it as a recording (not yet stored)."""
+    name = fetched.id.removeprefix("youtube:")
+    target = workspace.media / "youtube" / f"{name}.flac"
+    info = audio.decode_to_flac(fetched.media, target)
+    announced = fetched.announced_seconds or 0.0
+    missing = announced - info.duration_ms / 1000
+    if missing > max(SHORTFALL_SECONDS, SHORTFALL_SHARE * announced):
+        target.unlink()
+        raise audio.MediaError(
+            f"{name}: {missing:.1f} s shorter than announced; it will be fetched again"
+        )
+    track, subtitle_path, note = None, None, fetched.subtitles_note
+    if fetched.subtitles is not None:
+        path = target.with_name(f"{name}.{fetched.subtitles.language}.{fetched.subtitles.format}")
+        path.write_bytes(fetched.subtitles.raw)
+        track, subtitle_path = read_subtitles(fetched.subtitles.raw), path
+        note = "; ".join(track.problems) or note
+    return Recording(
+        id=fetched.id,
+        source="youtube",
+        url=fetched.url,
+        title=fetched.title,
+        channel_id=fetched.channel_id,
+        channel=fetched.channel,
+        language=fetched.language or workspace.config.language,
+        licence_raw=fetched.licence_raw,
+        licence=fetched.licence,
+        licence_evidence=fetched.licence_evidence,
+        attribution=licences.attribution(
+            title=fetched.title,
+            creator=fetched.channel,
+            url=fetched.url,
+            licence=fetched.licence,
+        ),
+        redistributable=True,
+        media_path=str(target.relative_to(workspace.root)),
+        sha256=_sha256(target),
+        duration_ms=info.duration_ms,
+        subtitle_path=str(subtitle_path.relative_to(workspace.root)) if subtitle_path else None,
+        subtitle_note=note,
+        cues=_cues(track, info.duration_ms),
+    )
+
+
+def _cues(track: SubtitleTrack | None, duration_ms: int) -> list[Cue]:
+    """Cues in order, without overlaps, inside the recording and with some text."""
+    cues: list[Cue] = []
+    earliest = 0
+    for item in track.items if track else []:
+        start, end = max(item.start.ordinal, earliest), min(item.end.ordinal, duration_ms)
+        text = clean_transcript(item.text)
+        if text and end > start:
+            cues.append(Cue(position=len(cues), start_ms=start, end_ms=end, text=text))
+            earliest = end
+    return cues
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class OwnFile:
+    """A file of the user's: a recording with subtitles beside it, or a line of a manifest."""
+
+    path: Path
+    subtitles: Path | None = None
+    text: str | None = None
+    speaker: str | None = None
+    language: str | None = None
+    split: str | None = None
+
+
+def find_files(paths: Iterable[Path]) -> list[OwnFile]:
+    """Media files in folders, single files, and the lines of CSV manifests.
+
+    A manifest has a header with ``path`` and ``text``, and may have ``speaker``, ``language`` and
+    ``split`` (train, dev or test); its paths are relative to the manifest.
+
+    Raises:
+        UserError: a path does not exist, is no media, or a manifest has a mistake.
+    """
+    files: list[OwnFile] = []
+    for path in paths:
+        path = path.expanduser()
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES)
+            files += [_with_subtitles(p) for p in inside if p.is_file()]
+        elif path.suffix.lower() == ".csv":
+            files += _read_manifest(path)
+        elif not path.is_file():
+            raise UserError(f"{path}: no such file or folder")
+        elif path.suffix.lower() not in MEDIA_SUFFIXES:
+            raise UserError(
+                f"{path}: not a media file; known are {' '.join(sorted(MEDIA_SUFFIXES))}"
+            )
+        else:
+            files.append(_with_subtitles(path))
+    return files
+
+
+def _with_subtitles(path: Path) -> OwnFile:
+    beside = (path.with_suffix(suffix) for suffix in SUBTITLE_SUFFIXES)
+    return OwnFile(path, subtitles=next((p for p in beside if p.is_file()), None))
+
+
+def _read_manifest(path: Path) -> Iterator[OwnFile]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as handle:
+            rows = list(csv.DictReader(handle))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 CSV ({error})") from None
+    if not rows or not {"path", "text"} <= set(rows[0]):
+        raise UserError(f"{path}: needs a header with path and text, and a line for each file")
+    for number, row in enumerate(rows, start=2):
+        if not row["path"] or row["text"] is None:
+            raise UserError(f"{path}, line {number}: path or text is missing")
+        if row.get("split") not in {None, "", "train", "dev", "test"}:
+            raise UserError(f"{path}, line {number}: split is train, dev or test")
+        yield OwnFile(
+            path.parent / row["path"],
+            text=clean_transcript(row["text"]),
+            speaker=row.get("speaker") or None,
+            language=row.get("language") or None,
+            split=row.get("split") or None,
+        )
+
+
+def add(
+    workspace: Workspace, catalogue: Catalogue, paths: Iterable[Path], *, licence: str
+) -> engine.Counts:
+    """Add own audio or video; one commit per file. The files themselves stay untouched.
+
+    Raises:
+        UserError: a path or a manifest is wrong; a single unreadable file is only noted.
+    """
+    files = find_files(paths)
+    with workspace.lock("media"):
+        with catalogue.session() as session:
+            done = set(session.scalars(select(Recording.id).filter_by(source="files")))
+
+        def decode(file: OwnFile) -> Recording | None:
+            if not file.path.is_file():
+                raise UserError(f"{file.path}: no such file")
+            digest = _sha256(file.path)
+            identity = f"file:{digest[:16]}"
+            if identity in done:
+                return None
+            done.add(identity)
+            return _own_recording(workspace, file, identity, digest, licence)
+
+        def save(file: OwnFile, recording: Recording | None) -> None:
+            with catalogue.session() as session:
+                if recording is not None:
+                    session.add(recording)
+                catalogue.clear_failure(session, stage="add", item=str(file.path))
+
+        def fail(file: OwnFile, error: UserError) -> None:
+            with catalogue.session() as session:
+                catalogue.record_failure(
+                    session,
+                    stage="add",
+                    item=str(file.path),
+                    kind="bad_media",
+                    message=str(error),
+                    transient=True,
+                )
+
+        return engine.run(files, decode, save, fail, desc="add", unit="file")
+
+
+def _own_recording(
+    workspace: Workspace, file: OwnFile, identity: str, digest: str, licence: str
+) -> Recording:
+    target = workspace.media / "files" / f"{digest[:16]}.flac"
+    info = audio.decode_to_flac(file.path, target)
+    track = read_subtitles(file.subtitles.read_bytes()) if file.subtitles else None
+    recording = Recording(
+        id=identity,
+        source="files",
+        url=file.path.resolve().as_uri(),
+        title=file.path.stem,
+        speaker=file.speaker,
+        language=file.language or workspace.config.language,
+        licence_raw=licence,
+        licence=licence,
+        licence_evidence={"stated_by": "user"},
+        attribution=file.path.name,
+        redistributable=licences.is_open(licence),
+        media_path=str(target.relative_to(workspace.root)),
+        sha256=digest,
+        duration_ms=info.duration_ms,
+        subtitle_path=file.subtitles.name if file.subtitles else None,
+        subtitle_note="; ".join(track.problems) or None if track else None,
+        split=file.split,
+        cues=_cues(track, info.duration_ms),
+    )
+    if file.text is not None:
+        _take_whole(recording, file.text, "manifest")
+    return recording
+
+
+def _take_whole(recording: Recording, text: str, origin: str) -> None:
+    """Make a short recording with a known text one segment; a longer one is left to be cut."""
+    if recording.duration_ms > MAX_SECONDS * 1000:
+        raise UserError(
+            f"{recording.title}: {recording.duration_ms / 1000:.1f} s with one text; "
+            f"a segment has at most {MAX_SECONDS:.0f} s: cut it, or give subtitles"
+        )
+    recording.segmented_with = origin
+    recording.segments.append(
+        Segment(
+            id=segment_id(recording.id, 0, recording.duration_ms),
+            start_ms=0,
+            end_ms=recording.duration_ms,
+            transcripts=[Transcript(kind="release", origin=origin, text=text)],
+        )
+    )
+
+
+def import_common_voice(workspace: Workspace, catalogue: Catalogue, folder: Path) -> engine.Counts:
+    """Take the train, dev and test clips of an unpacked Common Voice release.
+
+    The clips stay where they are and are decoded when they are needed.
+
+    Raises:
+        UserError: the folder is no release.
+    """
+    release = common_voice.read_release(folder)
+    if base_language(release.locale) != base_language(workspace.config.language):
+        raise UserError(
+            f"{folder} is a release for {release.locale}, this workspace is for "
+            f"{workspace.config.language}; make one with `corpus init`"
+        )
+    for problem in release.problems:
+        console.say(f"{folder}: {problem}")
+    source = f"common-voice/{release.name}"
+    with catalogue.session() as session:
+        done = set(session.scalars(select(Recording.id).filter_by(source=source)))
+    clips = [clip for clip in release.clips if _clip_id(clip) not in done]
+    batches = [clips[i : i + COMMIT_ROWS] for i in range(0, len(clips), COMMIT_ROWS)]
+    failed = 0
+    for batch in console.progress(batches, desc="import", unit=f"{COMMIT_ROWS} clips"):
+        with catalogue.session() as session:
+            for clip in batch:
+                try:
+                    session.add(_clip_recording(clip, release, source))
+                except UserError as error:
+                    failed += 1
+                    catalogue.record_failure(
+                        session,
+                        stage="import",
+                        item=_clip_id(clip),
+                        kind="not_taken",
+                        message=str(error),
+                        transient=False,
+                    )
+    return engine.Counts(len(clips) - failed, failed)
+
+
+def _clip_id(clip: common_voice.Clip) -> str:
+    return f"common-voice:{clip.locale}:{clip.path.stem}"
+
+
+def _clip_recording(
+    clip: common_voice.Clip, release: common_voice.Release, source: str
+) -> Recording:
+    if clip.duration_ms is None:
+        clip = replace(clip, duration_ms=audio.duration_ms(clip.path))
+    recording = Recording(
+        id=_clip_id(clip),
+        source=source,
+        title=clip.path.stem,
+        speaker=f"common-voice:{clip.speaker}",
+        language=clip.locale,
+        licence_raw="CC0 1.0",
+        licence="CC0-1.0",
+        licence_evidence={"release": release.name},
+        attribution=f"Mozilla Common Voice, {release.name}",
+        # The terms of the Mozilla Data Collective forbid hosting the audio elsewhere.
+        redistributable=False,
+        media_path=str(clip.path.resolve()),
+        duration_ms=clip.duration_ms,
+        split=clip.split,
+    )
+    _take_whole(recording, clean_transcript(clip.text), release.name)
+    return recording

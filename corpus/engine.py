@@ -1,0 +1,51 @@
+"""How the work of a stage is run: item by item, one commit each, one item's failure its own.
+
+A stage gives a plain function of an item and two that write the outcome. Nothing else here knows
+what the work is, so that other engines (worker processes, a cluster) can take its place.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from corpus import console
+from corpus.errors import UserError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How a stage went."""
+
+    done: int
+    failed: int
+
+
+def run(
+    items: Sequence[Item],
+    work: Callable[[Item], Result],
+    save: Callable[[Item, Result], None],
+    fail: Callable[[Item, UserError], None],
+    *,
+    desc: str,
+    unit: str,
+) -> Counts:
+    """Do `work` on every item and `save` it at once; a `UserError` goes to `fail`, and on it goes.
+
+    Any other exception is a defect, not a property of the item, and ends the run.
+    """
+    done = failed = 0
+    if not items:
+        return Counts(0, 0)
+    for item in console.progress(items, total=len(items), desc=desc, unit=unit):
+        try:
+            result = work(item)
+        except UserError as error:
+            fail(item, error)
+            failed += 1
+        else:
+            save(item, result)
+            done += 1
+    return Counts(done, failed)

@@ -1,0 +1,229 @@
+"""Pseudo-labels: what a Whisper model hears in a segment, with the model's own doubts as scores.
+
+Segments with a human subtitle are labelled too: how far the two agree is the best evidence there
+is of whether the subtitle is what was said. Segments of a release such as Common Voice are not:
+people have validated them already.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlalchemy import exists, select
+
+from corpus import audio, console, engine
+from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript
+from corpus.errors import UserError
+from corpus.text import base_language, clean_transcript
+from corpus.workspace import Workspace
+
+CT2_WEIGHTS = "model.bin"
+"""The file that makes a folder a CTranslate2 model."""
+
+BEAM_SIZE = 5
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that faster-whisper can load, under the name that its transcripts carry."""
+
+    name: str
+    path: str
+
+    @property
+    def origin(self) -> str:
+        """Name and content hash, so that a retrained model of the same name is another origin."""
+        weights = Path(self.path) / CT2_WEIGHTS
+        if not weights.exists():
+            return self.name
+        with weights.open("rb") as handle:
+            return f"{self.name}@{hashlib.file_digest(handle, 'sha256').hexdigest()[:8]}"
+
+
+def find_model(workspace: Workspace, name: str) -> Model:
+    """The model behind a name: a CTranslate2 folder, a Hugging Face folder, a run, or a Hub name.
+
+    A Hugging Face folder is converted to CTranslate2 once and kept in the workspace.
+
+    Raises:
+        UserError: the folder holds no Whisper model.
+    """
+    folder = workspace.path(name) if workspace.path(name).is_dir() else Path(name).expanduser()
+    if not folder.is_dir():
+        if name.startswith((".", "/", "~")):
+            raise UserError(f"{name}: no such model folder")
+        return Model(name, name)
+    if (folder / "model").is_dir():  # a run of `train fit`
+        return find_model(workspace, str(folder / "model"))
+    folder = folder.resolve()
+    if (folder / CT2_WEIGHTS).exists():
+        return Model(folder.name, str(folder))
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise UserError(
+            f"{folder}: no Whisper model here; give a CTranslate2 folder, a Hugging Face folder "
+            "with safetensors, or a run of `train fit`"
+        )
+    digest = hashlib.sha256()
+    for path in weights:
+        digest.update(path.read_bytes())
+    title = folder.parent.name if folder.name == "model" else folder.name
+    return Model(title, str(_convert(workspace, folder, f"{title}-{digest.hexdigest()[:8]}")))
+
+
+def _convert(workspace: Workspace, folder: Path, name: str) -> Path:
+    target = workspace.models / name
+    if target.exists():
+        return target
+    from ctranslate2.converters import TransformersConverter
+
+    missing = [
+        n for n in ("tokenizer.json", "preprocessor_config.json") if not (folder / n).exists()
+    ]
+    if missing:
+        raise UserError(f"{folder}: {' and '.join(missing)} missing; save the processor there too")
+    console.say(f"converting {folder} for labelling, once")
+    with workspace.lock("models"):
+        part = workspace.models / f".{name}.part"
+        workspace.models.mkdir(exist_ok=True)
+        converter = TransformersConverter(
+            str(folder), copy_files=["tokenizer.json", "preprocessor_config.json"]
+        )
+        converter.convert(str(part), force=True)
+        part.rename(target)
+    return target
+
+
+@dataclass(frozen=True)
+class Label:
+    """One transcription: the text, and numbers that tell how sure the model is."""
+
+    text: str
+    scores: dict[str, float]
+
+
+class Labeller:
+    """A loaded model.
+
+    Args:
+        language: the language token to force.
+
+    Raises:
+        UserError: the model cannot be loaded, or knows no such language.
+    """
+
+    def __init__(self, model: Model, language: str, *, device: str, compute_type: str) -> None:
+        from faster_whisper import WhisperModel
+
+        try:
+            self.whisper: Any = WhisperModel(model.path, device=device, compute_type=compute_type)
+        except (ValueError, RuntimeError, OSError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise UserError(f"the model {model.path} cannot be loaded: {reason}") from error
+        if language not in self.whisper.supported_languages:
+            raise UserError(
+                f"{model.name} knows no language {language!r}; give a related one that it knows "
+                "with --language-token"
+            )
+        self.language = language
+
+    def __call__(self, pcm: audio.Pcm) -> Label:
+        """Transcribe int16 PCM [samples] of at most 30 s at 16 kHz, as Whisper does by default.
+
+        Beam search, and sampling at rising temperatures when the text compresses too well (a loop)
+        or is too unlikely. Text before the segment is not given: it makes loops spread.
+        """
+        found, _ = self.whisper.transcribe(
+            pcm.astype(np.float32) / 32768.0,
+            language=self.language,
+            beam_size=BEAM_SIZE,
+            condition_on_previous_text=False,
+        )
+        pieces = list(found)
+        if not pieces:
+            return Label("", {"no_speech_prob": 1.0})
+        seconds = [max(0.02, piece.end - piece.start) for piece in pieces]
+        return Label(
+            clean_transcript(" ".join(piece.text.strip() for piece in pieces)),
+            {
+                "avg_logprob": float(np.average([p.avg_logprob for p in pieces], weights=seconds)),
+                "no_speech_prob": float(max(p.no_speech_prob for p in pieces)),
+                "compression_ratio": float(max(p.compression_ratio for p in pieces)),
+                "temperature": float(max(p.temperature for p in pieces)),
+            },
+        )
+
+
+def label_segments(
+    workspace: Workspace,
+    catalogue: Catalogue,
+    model: Model,
+    *,
+    language_token: str | None = None,
+    device: str = "auto",
+    compute_type: str = "default",
+) -> engine.Counts:
+    """Add this model's transcript to every segment that lacks it; one commit per segment."""
+    origin = model.origin
+    waiting = _unlabelled(catalogue, origin, workspace.config.language)
+    if not waiting:
+        return engine.Counts(0, 0)
+    labeller = Labeller(
+        model,
+        language_token or base_language(workspace.config.language),
+        device=device,
+        compute_type=compute_type,
+    )
+
+    def label(segment_id: str) -> Label:
+        with catalogue.session() as session:
+            segment = session.get_one(Segment, segment_id)
+            path = workspace.path(segment.recording.media_path)
+            start, end = segment.start_ms, segment.end_ms
+        return labeller(audio.read_span(path, start, end))
+
+    def save(segment_id: str, result: Label) -> None:
+        scores = [Score(name=name, value=value) for name, value in result.scores.items()]
+        with catalogue.session() as session:
+            session.add(
+                Transcript(
+                    segment_id=segment_id,
+                    kind="pseudo",
+                    origin=origin,
+                    text=result.text,
+                    scores=scores,
+                )
+            )
+            catalogue.clear_failure(session, stage="label", item=segment_id)
+
+    def fail(segment_id: str, error: UserError) -> None:
+        with catalogue.session() as session:
+            catalogue.record_failure(
+                session,
+                stage="label",
+                item=segment_id,
+                kind="bad_media",
+                message=str(error),
+                transient=True,
+            )
+
+    return engine.run(waiting, label, save, fail, desc="label", unit="segment")
+
+
+def _unlabelled(catalogue: Catalogue, origin: str, language: str) -> list[str]:
+    labelled = exists().where(
+        Transcript.segment_id == Segment.id,
+        (Transcript.kind == "release")
+        | ((Transcript.kind == "pseudo") & (Transcript.origin == origin)),
+    )
+    with catalogue.session() as session:
+        rows = session.execute(
+            select(Segment.id, Recording.language)
+            .join(Recording)
+            .filter(~labelled)
+            .order_by(Recording.id, Segment.start_ms)
+        )
+        # A video in another language would only be labelled with nonsense.
+        return [item for item, code in rows if base_language(code) == base_language(language)]

@@ -1,0 +1,97 @@
+"""What the workspace holds, in numbers: recordings, refusals with reasons, hours by label."""
+
+from collections import Counter
+from typing import Any
+
+from sqlalchemy import func, select
+
+from corpus import console
+from corpus.catalogue import Catalogue, Decision, Failure, Recording, Segment, Transcript, Verdict
+
+
+def status(catalogue: Catalogue) -> dict[str, Any]:
+    """Counts and hours of everything in the catalogue, as one JSON document."""
+    seconds = func.sum(Segment.end_ms - Segment.start_ms) / 1000.0
+    with catalogue.session() as session:
+        sources = session.execute(
+            select(Recording.source, func.count(), func.sum(Recording.duration_ms) / 3_600_000.0)
+            .group_by(Recording.source)
+            .order_by(Recording.source)
+        ).all()
+        verdicts = session.execute(
+            select(Verdict.verdict, Transcript.kind, func.count(), seconds)
+            .select_from(Verdict)
+            .join(Segment, Segment.id == Verdict.segment_id)
+            .outerjoin(Transcript, Transcript.id == Verdict.transcript_id)
+            .group_by(Verdict.verdict, Transcript.kind)
+            .order_by(Verdict.verdict, Transcript.kind)
+        ).all()
+        failures = session.scalars(select(Failure).order_by(Failure.stage, Failure.item)).all()
+        counts = {
+            "segments": session.scalar(select(func.count()).select_from(Segment)),
+            "transcripts": session.scalar(select(func.count()).select_from(Transcript)),
+            "decisions": session.scalar(select(func.count()).select_from(Decision)),
+            "unsegmented": session.scalar(
+                select(func.count())
+                .select_from(Recording)
+                .filter(Recording.segmented_with.is_(None))
+            ),
+        }
+    return {
+        "recordings": sum(count for _, count, _ in sources),
+        "sources": {
+            source: {"recordings": count, "hours": float(hours)} for source, count, hours in sources
+        },
+        **counts,
+        "verdicts": [
+            {
+                "verdict": verdict,
+                "label_kind": kind,
+                "segments": count,
+                "hours": float(total) / 3600,
+            }
+            for verdict, kind, count, total in verdicts
+        ],
+        "failures": [
+            {
+                "stage": failure.stage,
+                "item": failure.item,
+                "reason": failure.kind,
+                "message": failure.message,
+                "url": failure.url,
+                "retried": failure.transient,
+                "attempts": failure.attempts,
+            }
+            for failure in failures
+        ],
+    }
+
+
+def print_status(found: dict[str, Any]) -> None:
+    """The status as tables."""
+    console.print_table(
+        "Recordings",
+        ["source", "recordings", "hours"],
+        [[name, part["recordings"], part["hours"]] for name, part in found["sources"].items()],
+    )
+    if found["failures"]:
+        reasons = Counter((f["stage"], f["reason"], f["retried"]) for f in found["failures"])
+        console.print_table(
+            "Not taken (each one with its reason: corpus status --json)",
+            ["stage", "reason", "items", "tried again"],
+            [
+                [stage, reason, count, "yes" if retried else "no"]
+                for (stage, reason, retried), count in sorted(reasons.items())
+            ],
+        )
+    if found["verdicts"]:
+        console.print_table(
+            "Segments",
+            ["verdict", "label", "segments", "hours"],
+            [
+                [v["verdict"], v["label_kind"] or "none", v["segments"], v["hours"]]
+                for v in found["verdicts"]
+            ],
+        )
+    if found["unsegmented"]:
+        console.say(f"{found['unsegmented']} recordings wait for `corpus segment`")
