@@ -1,0 +1,136 @@
+"""A tiny random Whisper and a small data set of tones, real in everything but what they say."""
+
+import json
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from corpus.dataset import LabelledSegment, Row, window_row, write_dataset
+
+WORDS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "zero"]
+SAMPLE_RATE = 16_000
+
+
+def build_tokenizer() -> Any:
+    """Whisper's layout of tokens over a byte-level BPE of a few hundred tokens."""
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import AddedToken, WhisperTokenizer
+
+    bpe = ByteLevelBPETokenizer()
+    bpe.train_from_iterator([f" {word}" for word in WORDS] * 3, vocab_size=320)
+    trained = json.loads(bpe.to_str())["model"]
+    # By the empty token CTranslate2 knows a multilingual vocabulary.
+    vocabulary = {token: i for i, token in enumerate([*trained["vocab"], "", "<|endoftext|>"])}
+    tokenizer = WhisperTokenizer(
+        vocab=vocabulary, merges=[tuple(pair) for pair in trained["merges"]]
+    )
+    names = ["startoftranscript", "en", "cs", "zh", "translate", "transcribe", "startoflm"]
+    names += ["startofprev", "nospeech", "notimestamps"]
+    tokenizer.add_special_tokens({"extra_special_tokens": [f"<|{name}|>" for name in names]})
+    tokenizer.add_tokens(
+        [AddedToken(f"<|{tick * 0.02:.2f}|>", normalized=False) for tick in range(1501)]
+    )
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """The tiny model's tokenizer."""
+    return build_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
+    """Folder of a Whisper of width 64 with 2 + 2 layers and random weights."""
+    import torch
+    from transformers import (
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+    )
+
+    torch.manual_seed(0)
+    end = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    model = WhisperForConditionalGeneration(
+        WhisperConfig(
+            vocab_size=len(tokenizer),
+            d_model=64,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_attention_heads=2,
+            decoder_attention_heads=2,
+            encoder_ffn_dim=128,
+            decoder_ffn_dim=128,
+            bos_token_id=end,
+            eos_token_id=end,
+            pad_token_id=end,
+            decoder_start_token_id=tokenizer.convert_tokens_to_ids("<|startoftranscript|>"),
+        )
+    )
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    WhisperFeatureExtractor().save_pretrained(folder)
+    return folder
+
+
+def spoken(chance: random.Random, number: int) -> LabelledSegment:
+    """One to four 'words', each a tone of 0.3 s, that begin and end off the grid."""
+    words = chance.choices(WORDS, k=chance.randint(1, 4))
+    time = np.arange(int(0.3 * SAMPLE_RATE) + chance.randint(0, 99)) / SAMPLE_RATE
+    tones = [np.sin(2 * np.pi * 200 * (1 + WORDS.index(word)) * time) for word in words]
+    return LabelledSegment(
+        pcm=(8000 * np.concatenate(tones)).astype(np.int16),
+        text=" ".join(words),
+        speaker=f"speaker-{number % 3}",
+        source="tones" if number % 2 else "beeps",
+        segment_id=f"segment-{number}",
+        licence="CC0-1.0",
+        label_kind="release",
+        redistributable=True,
+    )
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set: train windows of one to four segments, single segments in dev and test."""
+    chance = random.Random(0)
+    segments = [spoken(chance, number) for number in range(64)]
+
+    def train() -> Iterator[Row]:
+        for number, start in enumerate(range(0, 40, 4)):
+            yield window_row(
+                f"window-{number}",
+                segments[start : start + 1 + number % 4],
+                language="en",
+                previous_text="zero one two" if number % 5 == 0 else None,
+            )
+
+    def single(first: int, last: int) -> Iterator[Row]:
+        for number in range(first, last):
+            yield window_row(f"row-{number}", [segments[number]], language="en")
+
+    folder = tmp_path_factory.mktemp("ws") / "datasets" / "tones"
+    write_dataset(
+        folder,
+        {"train": train(), "dev": single(50, 52), "test": single(52, 56)},
+        readme="",
+        attribution="",
+        manifest={},
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def losses() -> Callable[[Path], list[float]]:
+    """Reads the training losses of a run."""
+
+    def read(run: Path) -> list[float]:
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        return [line["loss"] for line in lines if "loss" in line]
+
+    return read

@@ -1,0 +1,5 @@
+"""So that `torchrun -m train fit ...` works."""
+
+from train.cli import main
+
+main()

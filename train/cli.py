@@ -1,0 +1,208 @@
+"""The command line `train`: fit, evaluate, export."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from corpus import console
+from corpus.console import DebugOption, JsonOption
+
+app = console.new_app("Fine-tune Whisper on a data set, measure it, and export it.")
+
+FIT_EXAMPLES = """Examples:
+
+  train fit ws/datasets/v1 --model openai/whisper-small
+
+  train fit ws/datasets/v1 --model openai/whisper-large-v3 --batch-size 64 --micro-batch 8
+
+  torchrun --standalone --nproc-per-node 4 -m train fit ws/datasets/v1 --model openai/whisper-small
+"""
+
+EVALUATE_EXAMPLES = """Examples:
+
+  train evaluate openai/whisper-small ws/datasets/v1
+
+  train evaluate ws/runs/v1-whisper-small ws/datasets/v1 --split dev --output predictions.jsonl
+"""
+
+EXPORT_EXAMPLES = """Examples:
+
+  train export ws/runs/v1-whisper-small --to ct2
+
+  train export ws/runs/v1-whisper-small --to ct2 --quantization int8 --output models/v1
+"""
+
+LanguageTokenOption = Annotated[
+    str | None,
+    typer.Option(help="Use this language's token for languages that the model has none for."),
+]
+
+
+@app.command(epilog=FIT_EXAMPLES)
+def fit(
+    datasets: Annotated[
+        list[Path] | None, typer.Argument(help="Folders that `corpus build` made.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Model to start from: a folder, a run, or a name on the Hub.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The run's folder [default: WORKSPACE/runs/DATASET-MODEL].")
+    ] = None,
+    deepspeed: Annotated[
+        str | None, typer.Option(help="zero2, zero1, none, or a JSON file [default: zero2].")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Passes over the data, if no steps are given [default: 3].")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Windows per step, over all processes [default: 16].")
+    ] = None,
+    micro_batch: Annotated[
+        int | None, typer.Option(help="Windows a process computes at a time [default: up to 8].")
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="The peak [default: by the model's size].")
+    ] = None,
+    warmup: Annotated[
+        int | None, typer.Option(help="Steps until the peak [default: a tenth].")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of order, packing and targets.")] = None,
+    eval_every: Annotated[
+        int | None,
+        typer.Option(help="Steps between evaluations; 0: at the end [default: a tenth]."),
+    ] = None,
+    save_every: Annotated[
+        int | None,
+        typer.Option(help="Steps between checkpoints; 0: at the end [default: a tenth]."),
+    ] = None,
+    repack: Annotated[
+        bool | None,
+        typer.Option("--repack/--no-repack", help="Pack segments anew each epoch [default: yes]."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that read audio [default: 4 with a GPU].")
+    ] = None,
+    language_token: LanguageTokenOption = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with any of these options; those here win.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Train a finished run on, with more --steps.")
+    ] = False,
+    local_rank: Annotated[int | None, typer.Option("--local_rank", hidden=True)] = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Fine-tune a model with DeepSpeed. A killed run carries on when the command is repeated."""
+    given: dict[str, Any] = {
+        "datasets": [str(folder) for folder in datasets or []],
+        "model": model,
+        "output": str(output) if output else None,
+        "deepspeed": deepspeed,
+        "steps": steps,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "micro_batch": micro_batch,
+        "learning_rate": learning_rate,
+        "warmup": warmup,
+        "seed": seed,
+        "eval_every": eval_every,
+        "save_every": save_every,
+        "repack": repack,
+        "workers": workers,
+        "language_token": language_token,
+    }
+    from train.config import read_config
+
+    settings = read_config(config, given)
+    from train.trainer import fit as fit_run
+
+    record = fit_run(settings, resume=resume)
+    if os.environ.get("RANK", "0") != "0":
+        return  # the first process reports
+    if as_json:
+        console.print_json(record)
+        return
+    best = record["best"]
+    found = f"dev WER {best['dev_wer']:.2%} at step {best['step']}" if best else "no dev split"
+    print(f"{settings.output}/model: {record['steps']} steps, {found}")
+    print(f"next: train evaluate {settings.output} {settings.datasets[0]}")
+
+
+@app.command(epilog=EVALUATE_EXAMPLES)
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model's folder, a run, or a name on the Hub.")],
+    dataset: Annotated[Path, typer.Argument(help="Folder that `corpus build` made.")],
+    split: Annotated[str, typer.Option(help="dev or test.")] = "test",
+    output: Annotated[
+        Path | None, typer.Option(help="Write the predictions here, as JSON lines.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Rows decoded at a time.")] = 8,
+    language_token: LanguageTokenOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Transcribe a split and report WER and CER, as a whole and per source."""
+    from train.evaluate import evaluate as evaluate_model
+
+    result = evaluate_model(
+        model,
+        dataset,
+        split=split,
+        output=output,
+        language_token=language_token,
+        batch_size=batch_size,
+    )
+    if as_json:
+        console.print_json(result)
+        return
+    parts = {**result["sources"], "all": result}
+    console.print_table(
+        f"{model} on {dataset} ({split})",
+        ["source", "rows", "words", "WER %", "CER %", "WER % as written", "CER % as written"],
+        [
+            [
+                name,
+                part["rows"],
+                part["normalised"]["words"],
+                100 * part["normalised"]["wer"],
+                100 * part["normalised"]["cer"],
+                100 * part["written"]["wer"],
+                100 * part["written"]["cer"],
+            ]
+            for name, part in parts.items()
+        ],
+    )
+
+
+@app.command(epilog=EXPORT_EXAMPLES)
+def export(
+    run: Annotated[str, typer.Argument(help="A run's or a model's folder.")],
+    to: Annotated[str, typer.Option(help="ct2: CTranslate2, for faster-whisper.")] = "ct2",
+    output: Annotated[Path | None, typer.Option(help="Folder to write [default: RUN/ct2].")] = None,
+    quantization: Annotated[
+        str, typer.Option(help="float32, float16, bfloat16, int8, int8_float16, ...")
+    ] = "float32",
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Convert a run's model for CTranslate2 and check that it transcribes."""
+    if to != "ct2":
+        raise typer.BadParameter(f"{to!r} is not known; known is ct2", param_hint="--to")
+    from train.export import to_ctranslate2
+
+    folder = to_ctranslate2(run, output, quantization)
+    if as_json:
+        console.print_json({"output": str(folder), "quantization": quantization})
+    else:
+        print(f"{folder}: loads in faster-whisper and transcribes")
+        print(f"next: corpus label --model {folder}")
+
+
+def main() -> None:
+    """Entry point."""
+    console.run(app)

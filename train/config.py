@@ -1,0 +1,211 @@
+"""What a fine-tuning is made of: from a TOML file, the command line and the sizes of the data."""
+
+import dataclasses
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from corpus.errors import UserError
+
+STAGES = {"zero1": 1, "zero2": 2}
+
+ENGINE_KEYS = frozenset(
+    {
+        "activation_checkpointing", "bf16", "comms_logger", "communication_data_type",
+        "dump_state", "flops_profiler", "fp16", "gradient_clipping", "memory_breakdown",
+        "prescale_gradients", "seq_parallel_communication_data_type", "steps_per_print",
+        "wall_clock_breakdown", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer",
+        "zero_optimization",
+    }
+)  # fmt: skip
+"""Top-level keys taken from a DeepSpeed file; DeepSpeed itself ignores misspelt ones in silence."""
+
+BUCKET_ELEMENTS = 50_000_000
+"""Gradients reduced at once. The bucket must not follow the model's width, as "auto" settings do:
+thousands of tiny messages then take longer than the training itself."""
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """One fine-tuning. Fields that are None are filled in by `resolve`.
+
+    Attributes:
+        datasets: folders made by `corpus build`; their windows are mixed.
+        model: folder or name on the Hub of the model to start from.
+        output: folder of the run.
+        deepspeed: zero2, zero1, none, or a DeepSpeed configuration file.
+        steps: optimiser steps; by default what `epochs` come to.
+        batch_size: windows of 30 s in one step, over all processes.
+        micro_batch: windows that one process takes through the model at a time.
+        learning_rate: the peak; by default a fortieth of the pre-training's.
+        warmup: steps until the peak; by default a tenth. The rate then falls linearly to zero.
+        eval_every, save_every: steps; 0 means only at the end. By default a tenth.
+        repack: pack segments into new windows each epoch.
+        language_token: the language whose token to use for one that the model has none for.
+        workers: processes that read audio; by default 4 with a GPU, none without.
+    """
+
+    datasets: tuple[str, ...]
+    model: str
+    output: str
+    deepspeed: str = "zero2"
+    steps: int | None = None
+    epochs: float = 3.0
+    batch_size: int = 16
+    micro_batch: int | None = None
+    learning_rate: float | None = None
+    warmup: int | None = None
+    seed: int = 0
+    eval_every: int | None = None
+    save_every: int | None = None
+    repack: bool = True
+    language_token: str | None = None
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "epochs", "batch_size", "micro_batch", "learning_rate"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UserError(f"{name} is {value}: it must be more than 0")
+        for name in ("warmup", "eval_every", "save_every", "workers"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise UserError(f"{name} is {value}: it cannot be negative")
+
+    def resolve(
+        self, *, windows: int, learning_rate: float, world: int, on_gpu: bool
+    ) -> "FitConfig":
+        """Fill in what depends on the data, the model and the machine.
+
+        Args:
+            windows: in `epochs` epochs.
+            learning_rate: the model's default.
+            world: number of processes.
+
+        Raises:
+            UserError: the batch cannot be divided among the processes.
+        """
+        steps = self.steps or max(1, -(-windows // self.batch_size))
+        share, rest = divmod(self.batch_size, world)
+        if rest:
+            raise UserError(
+                f"--batch-size {self.batch_size} cannot be divided among {world} processes; "
+                f"try {world * max(1, round(self.batch_size / world))}"
+            )
+        micro_batch = self.micro_batch or max(b for b in range(1, 9) if share % b == 0)
+        if share % micro_batch:
+            raise UserError(
+                f"--micro-batch {micro_batch} does not divide the {share} windows that each "
+                f"process has of --batch-size {self.batch_size}"
+            )
+        tenth = max(1, round(steps / 10))
+        return dataclasses.replace(
+            self,
+            steps=steps,
+            micro_batch=micro_batch,
+            learning_rate=self.learning_rate or learning_rate,
+            warmup=tenth if self.warmup is None else self.warmup,
+            eval_every=tenth if self.eval_every is None else self.eval_every,
+            save_every=tenth if self.save_every is None else self.save_every,
+            workers=(4 if on_gpu else 0) if self.workers is None else self.workers,
+        )
+
+
+def read_config(file: Path | None, options: Mapping[str, Any]) -> FitConfig:
+    """A configuration from a TOML file and the options given on the command line, which win.
+
+    Raises:
+        UserError: no such file, an unknown key, a value of the wrong type, or no data set or model.
+    """
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            values = tomllib.loads(file.read_text())
+        except (OSError, tomllib.TOMLDecodeError) as error:
+            raise UserError(f"{file}: {error}") from error
+    types = {field.name: field.type for field in dataclasses.fields(FitConfig)}
+    for key, value in values.items():
+        if key not in types:
+            raise UserError(f"{file}: unknown key {key!r}; known are {', '.join(types)}")
+        if not _fits(value, str(types[key])):
+            raise UserError(f"{file}: {key} = {value!r} is not of type {types[key]}")
+    values |= {key: value for key, value in options.items() if value not in (None, [], ())}
+    if not values.get("datasets"):
+        raise UserError("no data set given; name the folder that `corpus build` made")
+    if not values.get("model"):
+        raise UserError("no model given; add --model, for example --model openai/whisper-small")
+    values["datasets"] = tuple(str(folder) for folder in values["datasets"])
+    values.setdefault("output", str(default_output(values["datasets"][0], values["model"])))
+    return FitConfig(**values)
+
+
+def _fits(value: object, annotation: str) -> bool:
+    kinds = {"int": int, "float": (int, float), "bool": bool, "str": str, "tuple": list}
+    kind = kinds[annotation.split(" ")[0].split("[")[0].removeprefix("<class '").rstrip("'>")]
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))  # type: ignore[arg-type]
+
+
+def default_output(dataset: str, model: str) -> Path:
+    """WS/runs/NAME-MODEL for WS/datasets/NAME, else runs/NAME-MODEL here."""
+    folder, source = Path(dataset).resolve(), Path(model)
+    model_name = source.parent.name if source.name == "model" else source.name
+    runs = folder.parent.parent / "runs" if folder.parent.name == "datasets" else Path("runs")
+    return runs / f"{folder.name}-{model_name}"
+
+
+def deepspeed_config(config: FitConfig, *, world: int, on_gpu: bool, bf16: bool) -> dict[str, Any]:
+    """The configuration given to `deepspeed.initialize`, all of it explicit.
+
+    There is no optimizer and no scheduler block: torch's own are passed in, which needs no compiler
+    and no wasted first steps (DeepSpeed's schedulers run two at a rate of zero).
+
+    Raises:
+        UserError: a user's file is unreadable, or sets what the command line sets.
+    """
+    assert config.micro_batch is not None
+    made: dict[str, Any] = {
+        "gradient_clipping": 1.0,
+        "steps_per_print": 1_000_000_000,
+        "bf16": {"enabled": bf16},
+        "zero_allow_untested_optimizer": True,
+        "zero_optimization": {
+            "stage": STAGES.get(config.deepspeed, 2),
+            "overlap_comm": on_gpu,
+            "contiguous_gradients": True,
+            "reduce_bucket_size": BUCKET_ELEMENTS,
+            "allgather_bucket_size": BUCKET_ELEMENTS,
+        },
+    }
+    if config.deepspeed not in STAGES:
+        given = _read_json(Path(config.deepspeed))
+        for key, value in given.items():
+            if key not in ENGINE_KEYS:
+                raise UserError(
+                    f"{config.deepspeed}: {key!r} cannot be set here; batch sizes, learning rate "
+                    f"and optimiser are options of `train fit`, the rest is {sorted(ENGINE_KEYS)}"
+                )
+            made[key] = made[key] | value if isinstance(made.get(key), dict) else value
+        if made["zero_optimization"]["stage"] not in (0, 1, 2):
+            raise UserError(
+                f"{config.deepspeed}: ZeRO stage 3 is not supported; "
+                "every Whisper fits with stage 2, if need be with offload_optimizer"
+            )
+    return made | {
+        "train_micro_batch_size_per_gpu": config.micro_batch,
+        "gradient_accumulation_steps": config.batch_size // (config.micro_batch * world),
+    }
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        given = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"--deepspeed {file}: give zero2, zero1, none or a JSON file ({error})"
+        ) from error
+    if not isinstance(given, dict):
+        raise UserError(f"--deepspeed {file}: the file must hold one JSON object")
+    return given

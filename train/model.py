@@ -1,0 +1,187 @@
+"""Whisper for training: log-mel on the device, the loss, and loading and saving without traps."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from corpus.errors import UserError
+from train.targets import IGNORED, Vocabulary
+
+N_FFT, HOP = 400, 160
+"""Samples at 16 kHz: windows of 25 ms, one every 10 ms (Radford et al. 2022, section 2.2)."""
+
+PCM_SCALE = 32768.0
+PAPER_PEAK_RATES = {384: 1.5e-3, 512: 1e-3, 768: 5e-4, 1024: 2.5e-4, 1280: 1.75e-4}
+"""Width of the model to the peak learning rate of its pre-training (Radford et al. 2022, appendix F)."""
+
+
+@dataclass
+class Whisper:
+    """A model with what belongs to it."""
+
+    model: Any  # transformers' WhisperForConditionalGeneration
+    tokenizer: Any
+    feature_extractor: Any
+    vocabulary: Vocabulary
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without special tokens; a text cannot spell a control token."""
+        return self.tokenizer.encode(text.replace("<|", "< |"), add_special_tokens=False)
+
+
+class LogMel(nn.Module):
+    """Whisper's log-mel spectrogram from int16 PCM, in fp32, equal to WhisperFeatureExtractor's.
+
+    Samples travel to the device as int16: half the bytes of fp32, and no mixed-precision engine
+    rounds them.
+    """
+
+    def __init__(self, feature_extractor: Any) -> None:
+        super().__init__()
+        filters = torch.as_tensor(feature_extractor.mel_filters, dtype=torch.float32)
+        self.register_buffer("filters", filters.T.contiguous())
+        self.register_buffer("window", torch.hann_window(N_FFT))
+
+    @torch.no_grad()
+    def forward(self, pcm: Tensor) -> Tensor:
+        """int16 [B, samples] -> float32 [B, mels, samples // 160]."""
+        waveform = pcm.float() / PCM_SCALE
+        spectrum = torch.stft(waveform, N_FFT, HOP, window=self.window, return_complex=True)
+        power = spectrum[..., :-1].abs().square()
+        log_mel = (self.filters @ power).clamp(min=1e-10).log10()
+        peak = log_mel.amax(dim=(1, 2), keepdim=True)
+        return (torch.maximum(log_mel, peak - 8.0) + 4.0) / 4.0
+
+
+class WhisperLoss(nn.Module):
+    """The summed cross-entropy of a micro-batch.
+
+    A sum, so that the mean is taken once over the global batch: then neither the loss nor its
+    gradient depends on how that batch was split. (The model's own loss is a mean per micro-batch,
+    which a trainer can only rescale wrongly: huggingface/transformers#46068.)
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.whisper = model
+
+    def forward(self, features: Tensor, decoder_input_ids: Tensor, labels: Tensor) -> Tensor:
+        """float [B, mels, 3000], int64 [B, L], int64 [B, L] -> scalar, natural log.
+
+        Only positions with a label are projected onto the vocabulary: the logits are the largest
+        tensor of small models.
+        """
+        audio = self.whisper.model.encoder(features).last_hidden_state
+        hidden = self.whisper.model.decoder(
+            input_ids=decoder_input_ids, encoder_hidden_states=audio, use_cache=False
+        ).last_hidden_state
+        learned = labels != IGNORED
+        logits = self.whisper.proj_out(hidden[learned])
+        return functional.cross_entropy(logits.float(), labels[learned], reduction="sum")
+
+
+def load(name: str) -> Whisper:
+    """Load a model from a folder, from a run's folder, or by its name on the Hub.
+
+    Raises:
+        UserError: there is no such model, or it is no multilingual Whisper.
+    """
+    from transformers import (
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+        WhisperTokenizer,
+    )
+    from transformers.utils import logging
+
+    source = find(name)
+    # Of their many lines none tells a user something to act on.
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        model = WhisperForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
+        tokenizer = WhisperTokenizer.from_pretrained(source)
+        feature_extractor = WhisperFeatureExtractor.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"{name}: cannot be loaded as a Whisper model ({reason})") from error
+    vocabulary = Vocabulary.from_tokenizer(tokenizer)
+    _complete_generation_config(model, vocabulary)
+    return Whisper(model, tokenizer, feature_extractor, vocabulary)
+
+
+def find(name: str) -> str:
+    """The folder of a model, or `name` itself where it is a name on the Hub.
+
+    Raises:
+        UserError: neither a model's folder nor a possible name.
+    """
+    folder = Path(name)
+    for candidate in (folder / "model", folder):
+        if (candidate / "config.json").exists():
+            return str(candidate)
+    if folder.exists():
+        raise UserError(f"{name}: no model in this folder; has the run finished?")
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise UserError(f"{name}: no such folder; give a model's folder or openai/whisper-small")
+    return name
+
+
+def default_learning_rate(model: Any) -> float:
+    """A fortieth of the peak rate of the pre-training of a model this wide."""
+    width = min(PAPER_PEAK_RATES, key=lambda width: abs(width - model.config.d_model))
+    return PAPER_PEAK_RATES[width] / 40
+
+
+def save(whisper: Whisper, folder: Path) -> None:
+    """Write a Hugging Face model folder, whole or not at all; an older one is replaced."""
+    from transformers import WhisperProcessor
+
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    whisper.model.save_pretrained(part)
+    # BPE dropout in tokenizer.json would stay on in programs that read that file themselves.
+    whisper.tokenizer.backend_tokenizer.model.dropout = None
+    whisper.tokenizer.save_pretrained(part)
+    WhisperProcessor(whisper.feature_extractor, whisper.tokenizer).save_pretrained(part)
+    # The processor writes processor_config.json only; converters look for this file.
+    whisper.feature_extractor.save_pretrained(part)
+    replace_folder(part, folder)
+
+
+def replace_folder(part: Path, folder: Path) -> None:
+    """Put a finished folder in its place; the one that was there is removed after that."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _complete_generation_config(model: Any, vocabulary: Vocabulary) -> None:
+    """What `generate` and converters need and older or self-made checkpoints lack."""
+    config = model.generation_config
+    config.is_multilingual = True
+    config.lang_to_id = {f"<|{code}|>": token for code, token in vocabulary.languages.items()}
+    config.task_to_id = {
+        "transcribe": vocabulary.transcribe,
+        **(getattr(config, "task_to_id", None) or {}),
+    }
+    config.no_timestamps_token_id = vocabulary.no_timestamps
+    config.decoder_start_token_id = vocabulary.start
+    config.eos_token_id = vocabulary.end
+    config.forced_decoder_ids = None
+    model.config.forced_decoder_ids = None
+    if getattr(config, "alignment_heads", None) is None:
+        # Whisper's own fallback: every head of the upper half of the decoder.
+        layers, heads = model.config.decoder_layers, model.config.decoder_attention_heads
+        upper_half = range(layers // 2, layers)
+        config.alignment_heads = [[layer, head] for layer in upper_half for head in range(heads)]
+    # Marked as derived from the model's config, it would be derived again when loaded, and all of
+    # the above be lost.
+    config._from_model_config = False

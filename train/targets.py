@@ -1,0 +1,277 @@
+"""What the decoder is asked to write for a window, and which of its tokens carry loss.
+
+The format is Whisper's own (Radford et al. 2022, section 2.3):
+
+    <|startofprev|> previous text ... <|startoftranscript|> <|en|> <|transcribe|>
+        <|0.44|> Hello world.<|2.42|><|2.90|> This is a test.<|5.04|> <|endoftext|>
+
+Consecutive utterances give a pair of timestamps, a window whose last utterance goes on beyond it
+ends with the lone start of that utterance, and a window in which nothing more is said ends with a
+single timestamp. Long-form decoders (openai-whisper, Transformers, faster-whisper) move on by
+exactly these rules, so a model that forgets them skips speech at window borders.
+
+Everything here is a pure function of its arguments; what is random is drawn from the seed, the
+epoch and the window's id, so it changes every epoch and depends neither on workers nor on a resume.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from corpus.errors import UserError
+from corpus.pack import GRID_SECONDS, MAX_TOKENS
+
+LAST_TICK = 1500
+"""The timestamps are <|0.00|> to <|30.00|>, a tick every 0.02 s."""
+
+MAX_OVERLAP_TICKS = 3
+"""Utterances that overlap by no more than 60 ms are set apart; beyond that they become one."""
+
+MAX_PREVIOUS_TOKENS = 223
+"""What decoders keep of the previous text: half of the positions, less <|startofprev|>."""
+
+MIN_PREVIOUS_ROOM = 16
+"""With less room than this, the previous text is left out: it would be a fragment."""
+
+IGNORED = -100
+"""A label without loss."""
+
+UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})
+"""Languages written without spaces between words: no space before an utterance either."""
+
+Encode = Callable[[str], list[int]]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Ids of the control tokens of one tokenizer."""
+
+    start: int
+    end: int
+    previous: int
+    transcribe: int
+    no_speech: int
+    no_timestamps: int
+    languages: Mapping[str, int]
+
+    @classmethod
+    def from_tokenizer(cls, tokenizer: Any) -> "Vocabulary":
+        """Look the tokens up by name, so that any Whisper vocabulary serves.
+
+        Raises:
+            UserError: the tokenizer is not a multilingual Whisper's.
+        """
+        ids = tokenizer.get_vocab()
+
+        def find(*names: str) -> int:
+            for name in names:
+                if name in ids:
+                    return int(ids[name])
+            raise UserError(
+                f"the tokenizer has no token {names[0]}; give --model a multilingual Whisper"
+            )
+
+        vocabulary = cls(
+            start=find("<|startoftranscript|>"),
+            end=find("<|endoftext|>"),
+            previous=find("<|startofprev|>"),
+            transcribe=find("<|transcribe|>"),
+            no_speech=find("<|nospeech|>", "<|nocaptions|>"),
+            no_timestamps=find("<|notimestamps|>"),
+            languages={
+                code: ids[f"<|{code}|>"] for code in known_languages() if f"<|{code}|>" in ids
+            },
+        )
+        if find("<|30.00|>") != vocabulary.timestamp(LAST_TICK):
+            raise UserError(
+                "the tokenizer's timestamps do not follow <|notimestamps|>; "
+                "tokens were added to it in between: use the original tokenizer"
+            )
+        return vocabulary
+
+    def timestamp(self, tick: int) -> int:
+        """Id of the timestamp `tick` * 0.02 s."""
+        return self.no_timestamps + 1 + tick
+
+    def language_code(self, language: str, proxy: str | None = None) -> str:
+        """The language whose token stands for `language`: its own, or else the `proxy`'s.
+
+        Raises:
+            UserError: neither has a token.
+        """
+        for code in (language, proxy):
+            if code in self.languages:
+                return code
+        asked = f"no token for language {language!r}"
+        if proxy is not None:
+            raise UserError(f"the model has {asked} and none for --language-token {proxy!r} either")
+        raise UserError(
+            f"the model has {asked}; choose a related language it knows with --language-token"
+        )
+
+
+def known_languages() -> list[str]:
+    """Codes of the languages Whisper has tokens for."""
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES
+
+    return list(LANGUAGES)
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """Speech in a window: seconds from its beginning; `end` is None if it goes on beyond."""
+
+    start: float
+    end: float | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What was drawn for one window in one epoch."""
+
+    timestamps: bool
+    previous_text: bool
+    no_speech_token: bool
+
+    @classmethod
+    def draw(cls, seed: int, epoch: int, window_id: str) -> "Choices":
+        """Each with probability one half, as in Whisper's own training."""
+        chance = random.Random(f"{seed}/{epoch}/{window_id}")
+        return cls(*(chance.random() < 0.5 for _ in range(3)))
+
+
+@dataclass(frozen=True)
+class Target:
+    """Decoder inputs and labels, both [tokens <= 448] and of equal length.
+
+    `silent_from` (seconds) is set when the audio from there on is not transcribed in this target
+    and has to be silenced.
+    """
+
+    decoder_input_ids: list[int]
+    labels: list[int]
+    silent_from: float | None = None
+
+
+def build_target(
+    utterances: Sequence[Utterance],
+    language: str,
+    choices: Choices,
+    vocabulary: Vocabulary,
+    encode: Encode,
+    *,
+    previous_text: str | None = None,
+    language_token: str | None = None,
+) -> Target:
+    """The target of one window.
+
+    Loss falls on the language, timestamps, text, <|nospeech|> and <|endoftext|>; not on the
+    previous text nor on what the caller of a decoder sets (task, <|notimestamps|>), nor on the
+    language token if another language's stands in for it.
+
+    Args:
+        language: of the window's text.
+        encode: text to token ids, without special tokens.
+        previous_text: what was said just before in the same recording.
+        language_token: the language whose token to use where `language` has none.
+
+    Raises:
+        UserError: the language has no token.
+        ValueError: the text does not fit into 448 tokens; it is never cut.
+    """
+    placed = place(utterances, language)
+    code = vocabulary.language_code(language, language_token)
+    prefix = [
+        (vocabulary.start, False),
+        (vocabulary.languages[code], code == language),
+        (vocabulary.transcribe, False),
+    ]
+    silent_from = None
+    if not placed and choices.no_speech_token:
+        # Decoders read the probability of silence at the position of <|startoftranscript|>.
+        tokens = [(vocabulary.start, False), (vocabulary.no_speech, True)]
+    elif placed and choices.timestamps:
+        tokens = list(prefix)
+        for utterance in placed:
+            tokens.append((vocabulary.timestamp(utterance.start), True))
+            if utterance.end is not None:
+                tokens += [(token, True) for token in encode(utterance.text)]
+                tokens.append((vocabulary.timestamp(utterance.end), True))
+    else:
+        tokens = [*prefix, (vocabulary.no_timestamps, False)]
+        for utterance in placed:
+            if utterance.end is None:
+                silent_from = utterance.start * GRID_SECONDS
+            else:
+                tokens += [(token, True) for token in encode(utterance.text)]
+    tokens.append((vocabulary.end, True))
+
+    if previous_text and placed and choices.previous_text:
+        room = min(MAX_PREVIOUS_TOKENS, MAX_TOKENS - len(tokens))
+        if room >= MIN_PREVIOUS_ROOM:
+            # The latest tokens, as decoders keep them.
+            previous = [vocabulary.previous, *encode(_spaced(previous_text, language))[-room:]]
+            tokens = [(token, False) for token in previous] + tokens
+
+    ids = [token for token, _ in tokens]
+    labels = [token if loss else IGNORED for token, loss in tokens]
+    if len(ids) - 1 > MAX_TOKENS:
+        raise ValueError(f"a target of {len(ids) - 1} tokens; the decoder has {MAX_TOKENS}")
+    return Target(ids[:-1], labels[1:], silent_from)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An utterance on the grid of timestamps, its text as it will be encoded."""
+
+    start: int
+    end: int | None
+    text: str
+
+
+def place(utterances: Sequence[Utterance], language: str) -> list[Placed]:
+    """Put utterances on the grid: in order, none empty, none overlapping.
+
+    Those that overlap by up to 60 ms are set apart, others are merged. One that goes on beyond the
+    window comes last.
+    """
+    placed: list[Placed] = []
+    for utterance in sorted(utterances, key=lambda utterance: utterance.start):
+        text = utterance.text.strip()
+        if not text:
+            continue
+        free = placed[-1].end if placed else 0
+        assert free is not None  # nothing is placed after an utterance that goes on
+        start = min(_tick(utterance.start), LAST_TICK - 1)
+        if utterance.end is None:
+            placed.append(Placed(max(start, free), None, ""))
+            break
+        end = max(_tick(utterance.end), start + 1)
+        if start >= free:
+            placed.append(Placed(start, end, _spaced(text, language)))
+        elif free - start <= MAX_OVERLAP_TICKS and end > free:
+            placed.append(Placed(free, end, _spaced(text, language)))
+        else:
+            last = placed.pop()
+            joined = last.text + _spaced(text, language)
+            placed.append(Placed(last.start, max(free, end), joined))
+    return placed
+
+
+def target_tokens(utterances: Sequence[Utterance], language: str, encode: Encode) -> int:
+    """Decoder positions that a window takes with timestamps and without previous text."""
+    return 3 + sum(
+        1 if utterance.end is None else len(encode(utterance.text)) + 2
+        for utterance in place(utterances, language)
+    )
+
+
+def _tick(seconds: float) -> int:
+    milliseconds = round(seconds * 1000)
+    return min(max((milliseconds + 10) // 20, 0), LAST_TICK)
+
+
+def _spaced(text: str, language: str) -> str:
+    return text.strip() if language in UNSPACED else f" {text.strip()}"

@@ -1,0 +1,353 @@
+"""The training loop: read, step, log, evaluate, save; killed at any point, it carries on.
+
+RUN/run.json          resolved configuration, versions, state of the run, results
+RUN/metrics.jsonl     one line per step and per evaluation
+RUN/checkpoints/      the last two, each complete
+RUN/best-STEP/        the model that did best on dev so far
+RUN/model/            the result: the best on dev, or the last where there is no dev split
+"""
+
+import dataclasses
+import json
+import platform
+import shutil
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from corpus.errors import UserError
+from train import checkpoint
+from train import model as models
+from train.config import FitConfig
+from train.data import Batch, Material, Reader, Stream, collect, open_split
+from train.engine import Engine, Processes, join_processes, new_engine, rate_factor
+from train.evaluate import Prediction, score, transcribe
+
+FREE_TO_CHANGE = {"output", "eval_every", "save_every", "workers"}
+"""Fields of the configuration that may differ when a run carries on: they do not change it."""
+
+
+def fit(config: FitConfig, *, resume: bool = False) -> dict[str, Any]:
+    """Fine-tune as `config` says, carrying on from the run's last checkpoint where there is one.
+
+    Args:
+        resume: carry on even though the run is finished, as with more steps.
+
+    Returns:
+        the content of RUN/run.json.
+
+    Raises:
+        UserError: the run is finished, was started with another configuration, the data cannot be
+            used with the model, or there is nothing to train on.
+    """
+    run_folder = Path(config.output)
+    previous = _read_run(run_folder)
+    if previous.get("status") == "finished" and not resume:
+        raise UserError(
+            f"{run_folder} holds a finished run; choose another --output, "
+            "or give --resume and more --steps to train it on"
+        )
+    processes = join_processes(config.deepspeed)
+    torch.manual_seed(config.seed)
+    whisper = models.load(config.model)
+    folders = [Path(folder) for folder in config.datasets]
+    rows = open_split(folders, "train")
+    with_dev = [folder for folder in folders if any(folder.glob("dev-*.parquet"))]
+    dev = open_split(with_dev, "dev") if with_dev else None
+    material = collect(
+        rows.remove_columns("audio"),
+        whisper.vocabulary,
+        whisper.encode,
+        repack=config.repack,
+        language_token=config.language_token,
+    )
+    if not material.whole and not material.loose:
+        raise UserError(f"nothing to train on in {', '.join(config.datasets)}")
+    stream = Stream(material, config.seed)
+    config = config.resolve(
+        windows=stream.count(config.epochs),
+        learning_rate=models.default_learning_rate(whisper.model),
+        world=processes.world,
+        on_gpu=processes.on_gpu,
+    )
+    if previous:
+        _check_same(previous, config, processes, resume=resume)
+
+    whisper.model.to(processes.device)
+    loss = models.WhisperLoss(whisper.model)
+    engine = new_engine(loss, config, processes)
+    run = Run(config, run_folder, whisper, engine, processes, dev)
+    run.start(material)
+    reader = Reader(
+        rows,
+        whisper.vocabulary,
+        whisper.encode,
+        seed=config.seed,
+        language_token=config.language_token,
+    )
+    run.train(stream, reader)
+    return run.finish()
+
+
+class Run:
+    """A run in progress."""
+
+    def __init__(
+        self,
+        config: FitConfig,
+        folder: Path,
+        whisper: models.Whisper,
+        engine: Engine,
+        processes: Processes,
+        dev: Any,
+    ) -> None:
+        assert config.steps is not None
+        self.config, self.folder, self.whisper = config, folder, whisper
+        self.engine, self.processes, self.dev = engine, processes, dev
+        self.steps = config.steps
+        self.log_mel = models.LogMel(whisper.feature_extractor).to(processes.device)
+        self.step = 0
+        self.best: dict[str, Any] | None = None
+        self.record: dict[str, Any] = {}
+
+    def start(self, material: Material) -> None:
+        """Load the last checkpoint, if any, and write down what this run is."""
+        found = checkpoint.latest(self.folder / "checkpoints")
+        if found is not None:
+            self._load(found)
+        self.record = {
+            "status": "running",
+            "config": dataclasses.asdict(self.config),
+            "engine": self.engine.description,
+            "processes": self.processes.world,
+            "precision": "bf16" if self.processes.bf16 else "fp32",
+            "device": _device_name(self.processes.device),
+            "versions": _versions(),
+            "dropped": dict(material.dropped),
+        }
+        if self.processes.first:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.write_json(self.folder / "run.json", self.record)
+            self._forget_after(self.step)
+        told = {
+            "engine": f"{self.engine.description}, {self.record['precision']} on "
+            f"{self.record['device']}",
+            "data": f"{len(material.whole)} windows as built, {len(material.loose)} segments to "
+            f"pack; left out: {dict(material.dropped) or 'none'}",
+            "plan": f"{self.steps} steps of {self.config.batch_size} windows, learning rate "
+            f"{self.config.learning_rate:g}",
+        }
+        for name, text in told.items():
+            self._say(f"{name}: {text}")
+        if found is not None:
+            self._say(f"carrying on after step {self.step} of {self.steps}")
+
+    def train(self, stream: Stream, reader: Reader) -> None:
+        """All remaining steps."""
+        from torch.utils.data import DataLoader
+        from tqdm import tqdm
+
+        config, processes = self.config, self.processes
+        assert config.micro_batch is not None and config.workers is not None
+        plan = stream.batches(
+            self.step,
+            self.steps,
+            batch_size=config.batch_size,
+            micro_batch=config.micro_batch,
+            rank=processes.rank,
+            world=processes.world,
+        )
+        batches = iter(
+            DataLoader(
+                reader,  # type: ignore[arg-type]
+                batch_sampler=plan,  # type: ignore[arg-type]
+                collate_fn=reader.collate,
+                num_workers=config.workers,
+                pin_memory=processes.on_gpu,
+            )
+        )
+        accumulate = config.batch_size // (config.micro_batch * processes.world)
+        bar = tqdm(
+            total=self.steps,
+            initial=self.step,
+            desc="train",
+            unit="step",
+            mininterval=0.1 if sys.stderr.isatty() else 5.0,
+            disable=not processes.first,
+        )
+        self.whisper.model.train()
+        with bar:
+            while self.step < self.steps:
+                metrics = self._one_step([next(batches) for _ in range(accumulate)])
+                bar.update()
+                bar.set_postfix(
+                    loss=f"{metrics['loss']:.3f}", rate=f"{metrics['learning_rate']:.2e}"
+                )
+                last = self.step == self.steps
+                if last or (config.eval_every and self.step % config.eval_every == 0):
+                    self._evaluate()
+                if last or (config.save_every and self.step % config.save_every == 0):
+                    self._save()
+
+    def _one_step(self, micro_batches: list[Batch]) -> dict[str, float]:
+        began = time.perf_counter()
+        tokens, seconds = self.processes.sum(
+            sum(batch.tokens for batch in micro_batches),
+            sum(batch.seconds for batch in micro_batches),
+        )
+        device = self.processes.device
+        inputs = [
+            (
+                self.log_mel(batch.pcm.to(device, non_blocking=True)).to(self.whisper.model.dtype),
+                batch.decoder_input_ids.to(device, non_blocking=True),
+                batch.labels.to(device, non_blocking=True),
+            )
+            for batch in micro_batches
+        ]
+        loss_sum, norm = self.engine.step(inputs, tokens)
+        (loss_sum,) = self.processes.sum(loss_sum)
+        elapsed = time.perf_counter() - began
+        assert self.config.learning_rate is not None
+        metrics = {
+            "step": self.step + 1,
+            "loss": loss_sum / tokens,
+            "learning_rate": self.config.learning_rate * rate_factor(self.config)(self.step),
+            "gradient_norm": norm,
+            "seconds": elapsed,
+            "audio_seconds_per_second": seconds / elapsed,
+        }
+        self.step += 1
+        self._log(metrics)
+        return metrics
+
+    def _evaluate(self) -> None:
+        """Word error rate of free-running decoding on dev; each process takes a share of rows."""
+        if self.dev is None:
+            return
+        began = time.perf_counter()
+        share = range(self.processes.rank, len(self.dev), self.processes.world)
+        self.whisper.model.eval()
+        mine: list[Prediction] = list(
+            transcribe(
+                self.whisper, self.dev.select(share), language_token=self.config.language_token
+            )
+        )
+        self.whisper.model.train()
+        predictions = [p for part in self.processes.gather(mine) for p in part]
+        rates = score(predictions)["normalised"]
+        self._log(
+            {"step": self.step, "dev_wer": rates["wer"], "dev_cer": rates["cer"],
+             "seconds": time.perf_counter() - began}
+        )  # fmt: skip
+        self._say(f"step {self.step}: dev WER {rates['wer']:.2%}, CER {rates['cer']:.2%}")
+        if self.best is None or rates["wer"] < self.best["dev_wer"]:
+            self.best = {"step": self.step, "dev_wer": rates["wer"], "dev_cer": rates["cer"]}
+            if self.processes.first:
+                target = self.folder / f"best-{self.step:08d}"
+                models.save(self.whisper, target)
+                for old in self.folder.glob("best-*"):
+                    if old != target:
+                        shutil.rmtree(old)
+
+    def _save(self) -> None:
+        def save_part(folder: Path) -> None:
+            self.engine.save(folder)
+            torch.save(_random_state(self.processes), folder / f"random-{self.processes.rank}.pt")
+
+        state = {"step": self.step, "best": self.best}
+        checkpoint.write(self.folder / "checkpoints", self.step, save_part, state, self.processes)
+
+    def _load(self, found: Path) -> None:
+        state = checkpoint.read_state(found)
+        self.step, self.best = state["step"], state["best"]
+        self.engine.load(found)
+        random_state = torch.load(found / f"random-{self.processes.rank}.pt", weights_only=True)
+        torch.set_rng_state(random_state["cpu"])
+        if self.processes.on_gpu:
+            torch.cuda.set_rng_state(random_state["gpu"], self.processes.device)
+
+    def finish(self) -> dict[str, Any]:
+        """Put the result in RUN/model and mark the run as finished."""
+        self.record |= {"status": "finished", "steps": self.step, "best": self.best}
+        if self.processes.first:
+            model = self.folder / "model"
+            for best in self.folder.glob("best-*"):
+                models.replace_folder(best, model)
+            if self.best is None or not model.exists():
+                models.save(self.whisper, model)
+            checkpoint.write_json(self.folder / "run.json", self.record)
+        self.processes.wait()
+        return self.record
+
+    def _say(self, message: str) -> None:
+        from tqdm import tqdm
+
+        if self.processes.first:
+            tqdm.write(message, file=sys.stderr)  # does not break the progress bar
+
+    def _log(self, metrics: dict[str, float]) -> None:
+        if self.processes.first:
+            with (self.folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(metrics) + "\n")
+
+    def _forget_after(self, step: int) -> None:
+        """Drop the metrics of steps that will be done again."""
+        path = self.folder / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        # A kill may have cut the last line short.
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        checkpoint.write_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def _read_run(folder: Path) -> dict[str, Any]:
+    path = folder / "run.json"
+    if path.exists():
+        return dict(json.loads(path.read_text()))
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{folder} exists and is no run of ours; choose another --output")
+    return {}
+
+
+def _check_same(
+    previous: dict[str, Any], config: FitConfig, processes: Processes, *, resume: bool
+) -> None:
+    """A run carries on as what it was: any other configuration would be another run."""
+    free = FREE_TO_CHANGE | ({"steps", "epochs", "warmup"} if resume else set())
+    now = json.loads(json.dumps(dataclasses.asdict(config)))
+    for name, value in previous["config"].items():
+        if name not in free and value != now[name]:
+            raise UserError(
+                f"{config.output} was started with {name} = {value}, not {now[name]}; "
+                "repeat the command as it was, or choose another --output"
+            )
+    if previous["processes"] != processes.world:
+        raise UserError(
+            f"{config.output} was started with {previous['processes']} processes, not "
+            f"{processes.world}; use as many, or choose another --output"
+        )
+
+
+def _random_state(processes: Processes) -> dict[str, Any]:
+    state = {"cpu": torch.get_rng_state()}
+    if processes.on_gpu:
+        state["gpu"] = torch.cuda.get_rng_state(processes.device)
+    return state
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def _versions() -> dict[str, str]:
+    names = ("whisper-harvest", "torch", "transformers", "deepspeed")
+    found = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
