@@ -53,7 +53,11 @@ REFUSALS = {
     "members": ("UNPLAYABLE", "Join this channel to get access to members-only content", ""),
     "upcoming": ("LIVE_STREAM_OFFLINE", "This live event will begin in 2 hours.", ""),
     "bot": ("LOGIN_REQUIRED", "Sign in to confirm you\u2019re not a bot", ""),
-    "limited": ("UNPLAYABLE", "Video unavailable", "This content isn't available, try again later."),
+    "limited": (
+        "UNPLAYABLE",
+        "Video unavailable",
+        "This content isn't available, try again later.",
+    ),
 }
 
 
@@ -242,7 +246,9 @@ class VideoSite:
         data = self._channel(path)
         return _html(ytInitialData=data) if data else _not_found()
 
-    def _page(self, ids: Sequence[str], listing: str, start: int) -> tuple[list[Video], Json | None]:
+    def _page(
+        self, ids: Sequence[str], listing: str, start: int
+    ) -> tuple[list[Video], Json | None]:
         """One page of a listing, and the item that leads to the next one."""
         stop = start + self.page_size
         more = None
@@ -314,9 +320,7 @@ class VideoSite:
                 "title": {"streams": "Live"}.get(name, name.title()),
                 "selected": name == selected,
                 "endpoint": {
-                    "commandMetadata": {
-                        "webCommandMetadata": {"url": f"/{ours[0].handle}/{name}"}
-                    }
+                    "commandMetadata": {"webCommandMetadata": {"url": f"/{ours[0].handle}/{name}"}}
                 },
             }
             if name == selected:
@@ -558,7 +562,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
         self.connection = self.server.site.tls.wrap_socket(self.connection, server_side=True)
         self.rfile = self.connection.makefile("rb", -1)
-        self.wfile = self.connection.makefile("wb", 0)  # type: ignore[assignment]
+        self.wfile = self.connection.makefile("wb", 0)
         self.close_connection = False
 
     def finish(self) -> None:

@@ -1,1 +1,1 @@
-"""Where recordings come from. Sources know nothing of the catalogue: they return what they found."""
+"""Where recordings come from. A source knows no catalogue: it returns what it has found."""

@@ -28,7 +28,16 @@ _ELEMENTS = {
     "sa": "SA",
     "sharealike": "SA",
 }
-_FILLERS = {"cc", "creative", "commons", "licence", "license", "international", "unported", "generic"}
+_FILLERS = {
+    "cc",
+    "creative",
+    "commons",
+    "licence",
+    "license",
+    "international",
+    "unported",
+    "generic",
+}
 
 
 def spdx(raw: str | None) -> str | None:
@@ -101,6 +110,6 @@ def attribution(*, title: str, creator: str, url: str, licence: str) -> str:
     text = licence_url(licence)
     terms = f"{licence} ({text})" if text else licence
     return (
-        f"\"{' '.join(title.split())}\" by {' '.join(creator.split())}, {url}, licensed under "
+        f'"{" ".join(title.split())}" by {" ".join(creator.split())}, {url}, licensed under '
         f"{terms}. Changes: the audio was cut into segments, mixed down and resampled to 16 kHz."
     )

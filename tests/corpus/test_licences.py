@@ -88,7 +88,10 @@ def test_an_identifier_leads_back_to_the_text_of_the_licence() -> None:
 
 def test_an_attribution_names_title_creator_source_licence_and_changes_in_one_line() -> None:
     line = attribution(
-        title="O původu\nřeči", creator="Open Lectures", url="https://u.example/1", licence="CC-BY-3.0"
+        title="O původu\nřeči",
+        creator="Open Lectures",
+        url="https://u.example/1",
+        licence="CC-BY-3.0",
     )
     assert "\n" not in line
     for part in (

@@ -1,0 +1,560 @@
+"""Creative-Commons videos from YouTube, one at a time, by yt-dlp.
+
+`list_videos` turns playlists, channels and searches into entries and asks for nothing else;
+`fetch_video` decides about one of them and brings its media and subtitles. For each video the
+order is: extract, licence, choice of subtitles, subtitles, media. What is refused costs two small
+requests, and media comes only after everything else has succeeded.
+
+yt-dlp alone does not suffice for a speech corpus. It prefers a dubbed track with the nicer codec;
+a licence that could not be read looks like no licence; and an empty subtitle file loses the video.
+Known to nobody here: the catalogue. Not done here: decoding, which alone shows whether media is
+whole (a truncated body of consistent length counts as a success in any downloader).
+"""
+
+import contextlib
+import re
+import time
+import urllib.parse
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from corpus.errors import UserError
+from corpus.sources.licences import is_open, spdx
+from corpus.subtitles.reader import read_subtitles
+
+Info = dict[str, Any]
+
+CC_FILTER = "EgQQATAB"
+"""Search filter (base64 of a protobuf): type = video, feature = Creative Commons. Only a hint."""
+CC_SUBTITLED_FILTER = "EgYQASgBMAE="
+"""The same, and feature = subtitles."""
+
+AUDIO_BITRATE_KBPS = 96
+"""The original track nearest to this is taken: plenty for 16 kHz, half the traffic of the best."""
+
+REQUEST_PAUSE_S = 0.75
+SUBTITLE_PAUSE_S = 5.0
+MEDIA_PAUSE_S = (10.0, 20.0)
+"""The pauses of yt-dlp's ``-t sleep`` preset. YouTube stops guests at some 300 videos an hour."""
+
+SUBTITLE_TRIES = 5
+LONGEST_WAIT_S = 120.0
+
+
+class Reason(StrEnum):
+    """Why a video was refused."""
+
+    NOT_CC = "not_cc"
+    LICENCE_UNKNOWN = "licence_unknown"
+    NO_SUBTITLES = "no_subtitles"
+    SUBTITLES_FAILED = "subtitles_failed"
+    PRIVATE = "private"
+    GONE = "gone"
+    LIVE = "live"
+    AGE = "age"
+    GEO = "geo"
+    RATE_LIMITED = "rate_limited"
+    BOT_CHECK = "bot_check"
+    NO_MEDIA = "no_media"
+    NETWORK = "network"
+    EXTRACTOR = "extractor"
+
+
+TRANSIENT = {
+    Reason.LICENCE_UNKNOWN,
+    Reason.SUBTITLES_FAILED,
+    Reason.LIVE,
+    Reason.RATE_LIMITED,
+    Reason.BOT_CHECK,
+    Reason.NETWORK,
+    Reason.EXTRACTOR,
+}
+"""Worth another try on another day. All others stay as they are until somebody asks again."""
+
+# What yt-dlp or YouTube says, in the order in which it is looked for.
+_SIGNS = (
+    (Reason.BOT_CHECK, r"not a bot|captcha"),
+    (Reason.RATE_LIMITED, r"try again later|rate.?limited|HTTP Error 429|Too Many Requests"),
+    (Reason.GEO, r"not made this video available in your country|geo.?restrict"),
+    (Reason.AGE, r"confirm your age|age.?restricted|inappropriate for some users"),
+    (Reason.LIVE, r"live event|premieres? (in|will)|live stream recording"),
+    (Reason.PRIVATE, r"private|members.only|join this channel|requires payment|premium"),
+    (Reason.GONE, r"video unavailable|removed|terminated|does not exist|no longer available"),
+    (
+        Reason.NETWORK,
+        r"HTTP Error \d|unable to (download|connect)|timed? ?out|connection|SSL|bytes read",
+    ),
+    (Reason.NO_MEDIA, r"no video formats|requested format|DRM|unable to open"),
+)
+
+# Around the message proper: yt-dlp's prefix, and its advice on options of its own command line.
+_PREFIX = re.compile(r"^(ERROR: )?(\[[\w:]+\] )?([\w-]{11}: )?")
+_ADVICE = re.compile(r"; please report|\. (?:Use|See) +(?:--|http)|\. The current session|\n")
+
+# Codes that YouTube writes and the ISO 639 code of the same language.
+_LANGUAGE_ALIASES = {"iw": "he", "in": "id", "ji": "yi", "jw": "jv", "nb": "no", "fil": "tl"}
+
+
+class RateLimited(UserError):
+    """The site asks for a pause. The run must stop here: whatever follows would fail as well."""
+
+
+@dataclass(frozen=True)
+class FetchOptions:
+    """How to fetch.
+
+    `language` is the code of the language that is collected. `rate_limit` is in bytes per second.
+    `sleep` keeps the pauses that a public site expects; without them only a site on this machine
+    should be asked. With `subtitles_only`, a video without a human transcript is refused.
+    """
+
+    language: str
+    proxy: str | None = None
+    check_certificate: bool = True
+    cookies: Path | None = None
+    rate_limit: int | None = None
+    sleep: bool = True
+    subtitles_only: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A listed video. `id` is ``youtube:ID``."""
+
+    id: str
+    url: str
+    title: str | None
+
+
+@dataclass(frozen=True)
+class Subtitles:
+    """A human subtitle track as it came: UTF-8 bytes, its key (``cs``, ``cs-Abc``), srt or vtt."""
+
+    raw: bytes
+    language: str
+    format: str
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A video that was taken.
+
+    `language` is the spoken language as far as the site tells it. `subtitles_note` says why there
+    are no subtitles. `media` is the file as downloaded, in the stage folder; a caller that cannot
+    decode it, or finds it shorter than `announced_seconds`, deletes it, and the next fetch starts
+    afresh.
+    """
+
+    id: str
+    url: str
+    title: str
+    channel: str
+    channel_id: str | None
+    uploader: str | None
+    language: str | None
+    licence_raw: str
+    licence: str
+    licence_evidence: dict[str, str]
+    media: Path
+    announced_seconds: float | None
+    subtitles: Subtitles | None
+    subtitles_note: str | None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A video that was not taken; `transient` where another try may end differently."""
+
+    id: str
+    url: str
+    reason: Reason
+    message: str
+
+    @property
+    def transient(self) -> bool:
+        """Whether a later run should try again."""
+        return self.reason in TRANSIENT
+
+
+def list_videos(
+    urls: Sequence[str],
+    search: Sequence[str],
+    options: FetchOptions,
+    max_videos: int | None = None,
+) -> Iterator[Entry]:
+    """The videos behind addresses and search words, each once, page after page as they are used.
+
+    An address is a video (also when it names a playlist besides), a playlist, or a channel with
+    all its tabs. Private and deleted videos are listed like any other: only `fetch_video` can tell.
+
+    Raises:
+        RateLimited: the site asks for a pause.
+        UserError: after all others were listed, for addresses that cannot be.
+    """
+    sp = CC_SUBTITLED_FILTER if options.subtitles_only else CC_FILTER
+    addresses = [(_checked(url), True) for url in urls]
+    for words in search:
+        query = urllib.parse.urlencode({"search_query": words, "sp": sp})
+        addresses.append((f"https://www.youtube.com/results?{query}", False))
+    seen: set[str] = set()
+    failures: list[str] = []
+    for url, follow in addresses:
+        log = _Log()
+        with _downloader(options, log) as ydl, _trouble(log) as trouble:
+            for entry in _listed(ydl, url, follow):
+                if entry.id not in seen:
+                    seen.add(entry.id)
+                    yield entry
+                if max_videos is not None and len(seen) >= max_videos:
+                    return
+        if trouble:
+            failures.append(f"{url} ({trouble[0].message})")
+    if failures:
+        raise UserError(f"cannot list {'; '.join(failures)}; check the address and the network")
+
+
+def fetch_video(entry: Entry, options: FetchOptions, stage: Path) -> Fetched | Refused:
+    """Fetch one video into the folder `stage`, or say why not.
+
+    A download that was cut off goes on where it stopped when the same `stage` is given again.
+
+    Raises:
+        RateLimited: the site asks for a pause; nothing is known about this video.
+    """
+    log = _Log()
+    with _downloader(options, log, stage) as ydl, _trouble(log) as trouble:
+        return _fetch(ydl, entry, options, stage)
+    if options.sleep:  # a refused video has cost the site as much as any other
+        time.sleep(MEDIA_PAUSE_S[0])
+    return Refused(entry.id, entry.url, trouble[0].reason, trouble[0].message)
+
+
+class _Refusal(Exception):
+    """Leaves `_fetch`; carries what becomes a `Refused`."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason, self.message = reason, message
+
+
+class _Log:
+    """yt-dlp's logger: keeps warnings, since some causes are told nowhere else."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def debug(self, message: str) -> None:
+        """Nothing: ordinary messages come here too."""
+
+    def warning(self, message: str) -> None:
+        """Keep it for the classification of a failure."""
+        self.warnings.append(message)
+
+    def error(self, message: str) -> None:
+        """Nothing: errors come as exceptions."""
+
+
+def _downloader(options: FetchOptions, log: _Log, stage: Path | None = None) -> Any:
+    import yt_dlp
+
+    return yt_dlp.YoutubeDL(ydl_options(options, stage) | {"logger": log})
+
+
+def ydl_options(options: FetchOptions, stage: Path | None = None) -> dict[str, Any]:
+    """The options for `yt_dlp.YoutubeDL`, which takes unknown names without a word."""
+    chosen: dict[str, Any] = {
+        "color": "no_color",
+        "noprogress": True,
+        "cachedir": False,
+        # No title in a file name: it may be too long. The format must be in it: yt-dlp would
+        # continue a file of one format with the bytes of another.
+        "outtmpl": {"default": "%(id)s/media.%(format_id)s.%(ext)s"},
+        "format": "bestaudio/worst[acodec!=none]",
+        "format_sort": ["lang", f"abr~{AUDIO_BITRATE_KBPS}"],  # the original before any dub
+        "fixup": "never",
+        "overwrites": False,
+        "noplaylist": True,
+        "retries": 10,
+        "extractor_retries": 3,
+        "socket_timeout": 20,
+        "retry_sleep_functions": dict.fromkeys(
+            ("http", "extractor"), lambda n: _backoff(n) if options.sleep else 0
+        ),
+        "js_runtimes": {"deno": {}, "node": {}, "bun": {}, "quickjs": {}},
+        "proxy": options.proxy,
+        "nocheckcertificate": not options.check_certificate,
+        "ratelimit": options.rate_limit,
+        "cookiefile": str(options.cookies) if options.cookies else None,
+    }
+    if stage is not None:
+        chosen["paths"] = {"home": str(stage)}
+    if options.sleep:
+        shortest, longest = MEDIA_PAUSE_S
+        chosen |= {
+            "sleep_interval_requests": REQUEST_PAUSE_S,
+            "sleep_interval": shortest,
+            "max_sleep_interval": longest,
+        }
+    return chosen
+
+
+def _backoff(n: int) -> float:
+    """Seconds before the retry after failure `n` (from 0): 2, 4, 8, ... at most two minutes."""
+    return min(2.0 ** (n + 1), LONGEST_WAIT_S)
+
+
+@contextlib.contextmanager
+def _trouble(log: _Log) -> Iterator[list[_Refusal]]:
+    """Turn whatever yt-dlp raises into one `_Refusal`, or into `RateLimited`."""
+    from yt_dlp.networking.exceptions import RequestError
+    from yt_dlp.utils import YoutubeDLError
+
+    trouble: list[_Refusal] = []
+    try:
+        yield trouble
+    except _Refusal as refusal:
+        trouble.append(refusal)
+    except (YoutubeDLError, RequestError) as error:
+        trouble.append(_classified(str(error), log.warnings))
+    if trouble and trouble[0].reason in {Reason.RATE_LIMITED, Reason.BOT_CHECK}:
+        raise RateLimited(
+            f"YouTube limits this address ({trouble[0].message}); wait an hour and run the same "
+            "command again: it goes on where it stopped"
+        )
+
+
+def _classified(message: str, warnings: Iterable[str]) -> _Refusal:
+    """The class of a failure by what was said about it.
+
+    When the player call is answered with 429, yt-dlp swallows that as a warning and then finds no
+    formats: hence the warnings count wherever the error itself says no more than that.
+    """
+    text = _ADVICE.split(_PREFIX.sub("", message))[0]
+    text = " ".join(text.split())
+    reason = _sign(text)
+    if reason in {None, Reason.NO_MEDIA, Reason.NETWORK}:
+        for warning in warnings:
+            if _sign(warning) in {Reason.RATE_LIMITED, Reason.BOT_CHECK}:
+                return _Refusal(Reason.RATE_LIMITED, "HTTP Error 429: Too Many Requests")
+    if reason is None:
+        import yt_dlp
+
+        version = yt_dlp.version.__version__
+        return _Refusal(Reason.EXTRACTOR, f"{text} (yt-dlp {version}; a newer one may know more)")
+    return _Refusal(reason, text)
+
+
+def _sign(text: str) -> Reason | None:
+    return next((r for r, pattern in _SIGNS if re.search(pattern, text, re.IGNORECASE)), None)
+
+
+def _checked(url: str) -> str:
+    host = urllib.parse.urlsplit(url).hostname or ""
+    if not re.fullmatch(r"(.+\.)?youtube\.com|youtu\.be", host):
+        raise UserError(f"{url} is no YouTube address; download it yourself and use `corpus add`")
+    return url
+
+
+def _listed(ydl: Any, url: str, follow: bool) -> Iterator[Entry]:
+    """The videos at an address, without asking for any of them.
+
+    Unprocessed results page lazily: the next page is asked for when its first entry is wanted.
+    `follow` says whether playlists among the entries are entered too.
+    """
+    from yt_dlp.extractor import get_info_extractor
+
+    video = get_info_extractor("Youtube")
+    if video.suitable(url):
+        yield _entry(video.get_temp_id(url), None)
+    else:
+        result = ydl.extract_info(url, download=False, process=False)
+        yield from _flattened(ydl, result, follow)
+
+
+def _flattened(ydl: Any, result: Info, follow: bool) -> Iterator[Entry]:
+    if result.get("ie_key") == "Youtube":
+        yield _entry(result["id"], result.get("title"))
+    elif result.get("_type") == "playlist":
+        for item in result["entries"]:
+            if follow or item.get("ie_key") == "Youtube":
+                yield from _flattened(ydl, item, follow)
+    elif url := result.get("url"):
+        yield from _listed(ydl, url, follow)
+
+
+def _entry(video: str, title: str | None) -> Entry:
+    return Entry(f"youtube:{video}", f"https://www.youtube.com/watch?v={video}", title)
+
+
+def _fetch(ydl: Any, entry: Entry, options: FetchOptions, stage: Path) -> Fetched:
+    info = ydl.extract_info(entry.url, download=False)
+    raw, licence = _licence(info)
+    if info.get("live_status") in {"is_live", "is_upcoming", "post_live"}:
+        raise _Refusal(Reason.LIVE, "it is a live stream that is not yet a recording")
+    subtitles = None
+    key, note = _choose_subtitles(info, options.language)
+    if key is not None:
+        subtitles, note = _fetch_subtitles(ydl, key, info["subtitles"][key], options)
+    if note is not None and options.subtitles_only:
+        raise _Refusal(Reason.NO_SUBTITLES, note)
+    media = _fetch_media(ydl, entry.url, info, stage)
+    return Fetched(
+        id=entry.id,
+        url=entry.url,
+        title=info["title"],
+        channel=info["channel"],
+        channel_id=info.get("channel_id"),
+        uploader=info.get("uploader_id"),
+        language=_spoken_language(info),
+        licence_raw=raw,
+        licence=licence,
+        licence_evidence=_evidence(entry.url),
+        media=media,
+        announced_seconds=info.get("duration"),
+        subtitles=subtitles,
+        subtitles_note=note,
+    )
+
+
+def _licence(info: Info) -> tuple[str, str]:
+    """The licence as written and as an SPDX identifier.
+
+    The row with the licence and the channel's name come from the same data. Without a name, that
+    data could not be read, and a missing licence then means nothing.
+    """
+    raw = info.get("license")
+    if not info.get("channel"):
+        raise _Refusal(Reason.LICENCE_UNKNOWN, "the page that tells the licence could not be read")
+    licence = spdx(raw)
+    if not raw or not licence or not is_open(licence):
+        raise _Refusal(Reason.NOT_CC, f"its licence is {raw or 'Standard YouTube License'}")
+    return raw, licence
+
+
+def _evidence(url: str) -> dict[str, str]:
+    import yt_dlp
+
+    return {
+        "where": f"{url} (row 'License')",
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "reader": f"yt-dlp {yt_dlp.version.__version__}",
+    }
+
+
+def _language(key: str) -> str:
+    """The language of a key such as ``pt-BR``, ``cs-Abc`` or ``iw``, by its ISO 639 code."""
+    primary = key.partition("-")[0].casefold()
+    return _LANGUAGE_ALIASES.get(primary, primary)
+
+
+def _spoken_language(info: Info) -> str | None:
+    """The language of the chosen track, or else that of the original automatic captions."""
+    captions = info.get("automatic_captions") or {}
+    original = next((key for key in captions if key.endswith("-orig")), None)
+    marked = info.get("language") or original
+    return _language(marked) if marked else None
+
+
+def _choose_subtitles(info: Info, language: str) -> tuple[str | None, str | None]:
+    """The key of the human track that transcribes what is said; or None and why there is none.
+
+    Automatic captions are never taken, nor subtitles in another language than the spoken one:
+    those are a translation. Where the site does not tell what is spoken, the track is taken.
+    """
+    wanted, spoken = _language(language), _spoken_language(info)
+    keys = [
+        key
+        for key in info.get("subtitles") or {}
+        if key != "live_chat" and _language(key) == wanted
+    ]
+    if not keys:
+        automatic = {_language(key) for key in info.get("automatic_captions") or {}}
+        note = "only automatic captions" if wanted in automatic else f"no subtitles in {wanted}"
+        return None, note
+    if spoken not in {None, wanted}:
+        return None, f"the subtitles in {wanted} are a translation: {spoken} is spoken"
+    return min(keys, key=lambda key: (key != language, len(key), key)), None
+
+
+def _fetch_subtitles(
+    ydl: Any, key: str, formats: list[Info], options: FetchOptions
+) -> tuple[Subtitles | None, str | None]:
+    """The track's text, or a note why it cannot be used.
+
+    yt-dlp gives up on the whole video at the first 429 here, so this is done by its connection
+    but with own patience. An empty answer counts as a failure: a human track is never empty.
+    """
+    addresses = {track["ext"]: track["url"] for track in formats}
+    kind = next((kind for kind in ("srt", "vtt") if kind in addresses), None)
+    if kind is None:
+        return None, f"the subtitles in {key} come in no known format"
+    if options.sleep:
+        time.sleep(SUBTITLE_PAUSE_S)
+    body = _patient_get(ydl, addresses[kind], options)
+    if body is None:
+        return None, f"the subtitles in {key} are announced but missing"
+    if not read_subtitles(body).items:
+        return None, f"the subtitles in {key} hold no readable cue"
+    return Subtitles(body, key, kind), None
+
+
+def _patient_get(ydl: Any, url: str, options: FetchOptions) -> bytes | None:
+    """The body at an address, tried again after 429, 5xx, broken connections and empty answers.
+
+    None where the server says that there is nothing (404, 410).
+    """
+    from yt_dlp.networking.exceptions import HTTPError, TransportError
+
+    said = ""
+    for attempt in range(SUBTITLE_TRIES):
+        wait = _backoff(attempt) if options.sleep else 0.0
+        try:
+            body: bytes = ydl.urlopen(url).read()
+            if body.strip():
+                return body
+            said = "the answer was empty"
+        except HTTPError as error:
+            if error.status in {404, 410}:
+                return None
+            if error.status not in {429, *range(500, 600)}:
+                raise _Refusal(Reason.SUBTITLES_FAILED, f"subtitles: {error}") from None
+            said = str(error)
+            asked = error.response.headers.get("Retry-After", "")
+            wait = max(wait, float(asked)) if asked.isdecimal() else wait
+        except TransportError as error:
+            said = str(error)
+        if wait > LONGEST_WAIT_S:
+            break
+        if attempt + 1 < SUBTITLE_TRIES:
+            time.sleep(wait)
+    limited = _sign(said) == Reason.RATE_LIMITED
+    raise _Refusal(
+        Reason.RATE_LIMITED if limited else Reason.SUBTITLES_FAILED, f"subtitles: {said}"
+    )
+
+
+def _fetch_media(ydl: Any, url: str, info: Info, stage: Path) -> Path:
+    """Download the chosen format. A refused address (403) is asked for anew, once.
+
+    So is a partial file that is longer than the whole (416): yt-dlp would ask for the bytes behind
+    its end again and again, so that file is deleted first.
+    """
+    from yt_dlp.utils import DownloadError
+
+    try:
+        done = ydl.process_ie_result(info, download=True)
+    except DownloadError as error:
+        if not re.search(r"HTTP Error (403|416)", str(error)):
+            raise
+        for part in (stage / info["id"]).glob("*.part"):
+            part.unlink()
+        done = ydl.extract_info(url, download=True)
+    for download in done.get("requested_downloads") or ():
+        path = Path(download.get("filepath") or "")
+        if path.is_file():
+            return path
+    raise _Refusal(Reason.NO_MEDIA, "no audio was downloaded")

@@ -1,0 +1,1 @@
+"""Subtitles: read, cleaned and judged."""
