@@ -1,0 +1,89 @@
+"""Benchmarks: they are listed, run from the command line, and their peers do what they say."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import find_benchmarks, main, summary
+from benchmarks.packing import next_fit, sample_durations
+from corpus.pack import Piece
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_without_a_name_every_benchmark_is_listed_with_a_line(capsys):
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(find_benchmarks()) >= 1
+    for line, (name, benchmark) in zip(lines, find_benchmarks().items(), strict=True):
+        assert line.split(maxsplit=1) == [name, summary(benchmark)]
+
+
+def test_the_readme_tells_of_every_benchmark():
+    readme = (REPOSITORY / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    for name in find_benchmarks():
+        assert f"## {name}\n" in readme
+
+
+def test_it_runs_as_a_module():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert "packing" in done.stdout
+
+
+@pytest.fixture
+def durations(tmp_path):
+    path = tmp_path / "seconds.txt"
+    path.write_text("\n".join(f"{seconds:.3f}" for seconds in sample_durations(3000)))
+    return path
+
+
+def figures(capsys, durations):
+    assert main(["packing", "--durations", str(durations), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    return {(figure["name"], figure["beside"]): figure for figure in found}
+
+
+def test_packing_reports_itself_beside_the_peers_and_the_limit(capsys, durations):
+    found = figures(capsys, durations)
+    limit = found["windows", "limit of 3,000 clips"]
+    assert 1.0 <= limit["ratio"] < 1.05
+    for peer in "next-fit, batches of 64", "next-fit, batches of 500":
+        assert found["fill", peer]["ratio"] > 1.05
+        assert found["windows", peer]["value"] == limit["value"]
+        assert found["windows", peer]["ratio"] == pytest.approx(1 / found["fill", peer]["ratio"])
+        assert found["planning", peer]["value"] > 0
+
+
+def test_packing_prints_a_table_for_people(capsys, durations):
+    assert main(["packing", "--durations", str(durations)]) == 0
+    assert "next-fit, batches of 64" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("1.5\nlong\n", "line 2: 'long'"),
+        ("31\n", "line 1: '31'"),
+        ("nan", "'nan'"),
+        ("", "no line"),
+    ],
+)
+def test_a_file_that_holds_no_durations_is_told_in_a_line(tmp_path, capsys, content, words):
+    path = tmp_path / "seconds.txt"
+    path.write_text(content)
+    assert main(["packing", "--durations", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert words in error
+
+
+def test_next_fit_closes_a_window_when_full_and_at_the_end_of_a_batch():
+    pieces = [Piece(str(i), seconds, 0, "") for i, seconds in enumerate([20, 10, 1, 5, 5])]
+    lengths = [[piece.seconds for piece in window] for window in next_fit(pieces, batch=4)]
+    assert lengths == [[20, 10], [1, 5], [5]]
