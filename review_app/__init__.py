@@ -1,0 +1,1 @@
+"""Listen to segments and correct their labels, in a browser."""

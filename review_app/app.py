@@ -1,0 +1,124 @@
+"""The server: the page (Gradio around the player), the HTTP interface and the sound, in one app.
+
+Nothing is loaded from or sent to any other machine. The review screen itself is plain JavaScript
+in `player/`, mounted into an empty Gradio component: a transcript comes from the web and is never
+part of a template.
+"""
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.staticfiles import StaticFiles
+
+from corpus.catalogue import Catalogue
+from corpus.errors import UserError
+from corpus.workspace import Workspace
+from review_app import api, queue
+from review_app.guard import LOOPBACK_HOSTS, Guard
+
+PLAYER = Path(__file__).with_name("player")
+
+
+def create_app(workspace: Workspace, reviewer: str) -> FastAPI:
+    """The review app of a workspace; every decision is in the name of `reviewer`."""
+    catalogue = Catalogue(workspace.catalogue_url)
+    app = FastAPI(title="review_app", docs_url=None, redoc_url=None)  # those load scripts from afar
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS, www_redirect=False)
+    app.add_middleware(Guard)
+    api.add_routes(app, workspace, catalogue, reviewer)
+    app.mount("/player", StaticFiles(directory=PLAYER))
+    return _mount_page(app, workspace, catalogue)
+
+
+def _mount_page(app: FastAPI, workspace: Workspace, catalogue: Catalogue) -> FastAPI:
+    # Read when Gradio is imported: no usage statistics, no look-up of its newest version.
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    import gradio
+
+    columns = ["Reviewer", "Accepted", "Corrected", "Rejected", "Skipped", "Minutes"]
+
+    def progress() -> tuple[str, list[list[Any]]]:
+        with catalogue.session() as session:
+            waiting, rows = queue.count_waiting(session), queue.progress(session)
+        done = sum(sum(row[action] for action in queue.FINAL_ACTIONS) for row in rows)
+        table = [[*list(row.values())[:-1], round(row["minutes"], 1)] for row in rows]
+        return f"**{waiting:,}** segments are waiting, **{done:,}** are decided.", table
+
+    with gradio.Blocks(title=f"Review · {workspace.root.name}", analytics_enabled=False) as page:
+        with gradio.Tab("Review"):
+            gradio.HTML(
+                html_template=(PLAYER / "player.html").read_text(encoding="utf-8"),
+                js_on_load="import('/player/player.js').then((player) => player.mount(element));",
+                apply_default_css=False,
+            )
+        with gradio.Tab("Progress") as tab:
+            summary = gradio.Markdown()
+            table = gradio.Dataframe(headers=columns, datatype="str", interactive=False)
+        tab.select(progress, outputs=[summary, table], api_name="progress", queue=False)
+    return gradio.mount_gradio_app(
+        app,
+        page,
+        path="/",
+        theme=gradio.themes.Default(primary_hue="indigo", neutral_hue="zinc"),
+        head='<link rel="stylesheet" href="/player/player.css">',
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+    )
+
+
+def serve(
+    app: FastAPI, host: str, port: int, ready: Callable[[str], object] = lambda url: None
+) -> None:
+    """Serve `app` until it is interrupted; `ready` is called with its address. Port 0: a free one.
+
+    Raises:
+        UserError: the port is taken.
+    """
+    listening = _listen(host, port)
+    ready(_address(listening))
+    _server(app).run(sockets=[listening])
+
+
+@contextmanager
+def running(app: FastAPI) -> Iterator[str]:
+    """Serve `app` in a thread on a free port; yields its address and stops it at the end."""
+    server, listening = _server(app), _listen(LOOPBACK_HOSTS[0], 0)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        yield _address(listening)
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    # It listens from here on: a client that comes before the server runs waits for it.
+    try:
+        return socket.create_server((host, port), backlog=128)
+    except OSError as error:
+        raise UserError(
+            f"port {port} cannot be used ({error.strerror}); choose another with --port"
+        ) from None
+
+
+def _address(listening: socket.socket) -> str:
+    return "http://{}:{}".format(*listening.getsockname())
+
+
+def _server(app: FastAPI) -> Any:
+    import uvicorn
+
+    # Browsers hold connections open; a stop does not wait for them.
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    return uvicorn.Server(config)
