@@ -95,6 +95,7 @@ class Request(NamedTuple):
     path: str
     video: str | None
     params: Json
+    byte_range: str | None
 
 
 @dataclass
@@ -138,7 +139,9 @@ class VideoSite:
         self.tls = _tls_context()
         self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.site = self
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        )
         self._thread.start()
         return self
 
@@ -210,12 +213,12 @@ class VideoSite:
 
     # Pages and calls, each a pure function of the request.
 
-    def answer(self, request: Request, byte_range: str | None) -> _Answer:
+    def answer(self, request: Request) -> _Answer:
         """The faultless answer to a request."""
         path, params = request.path, request.params
         video = self.videos.get(request.video or "")
         if request.host.endswith(".googlevideo.com"):
-            return _media(video, params, byte_range) if video else _not_found()
+            return _media(video, params, request.byte_range) if video else _not_found()
         match path:
             case "/":
                 return _html()
@@ -581,7 +584,7 @@ class _Handler(BaseHTTPRequestHandler):
         url = urllib.parse.urlsplit(self.path)
         params = {**dict(urllib.parse.parse_qsl(url.query)), **body}
         video = params.get("videoId") or params.get("v") or params.get("id")
-        request = Request(self.host, url.path, video, params)
+        request = Request(self.host, url.path, video, params, self.headers.get("Range"))
         site.requests.append(request)
         fault = site._take_fault(request)
         if fault and fault.delay_s:
@@ -596,7 +599,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault and fault.body is not None:
             answer = _Answer(fault.status, fault.headers, fault.body)
         else:
-            answer = site.answer(request, self.headers.get("Range"))
+            answer = site.answer(request)
         sent = answer.body
         if fault and fault.truncate is not None:
             sent = sent[: fault.truncate]
