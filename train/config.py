@@ -30,7 +30,7 @@ thousands of tiny messages then take longer than the training itself."""
 
 @dataclass(frozen=True)
 class FitConfig:
-    """One fine-tuning. Fields that are None are filled in by `resolve`.
+    """One fine-tuning. Fields that are None are filled in by `plan`.
 
     Attributes:
         datasets: folders made by `corpus build`; their windows are mixed.
@@ -75,20 +75,18 @@ class FitConfig:
             if value is not None and value < 0:
                 raise UserError(f"{name} is {value}: it cannot be negative")
 
-    def resolve(
-        self, *, windows: int, learning_rate: float, world: int, on_gpu: bool
-    ) -> "FitConfig":
+    def plan(self, *, epoch_windows: int, learning_rate: float, world: int, on_gpu: bool) -> "Plan":
         """Fill in what depends on the data, the model and the machine.
 
         Args:
-            windows: in `epochs` epochs.
+            epoch_windows: windows in `epochs` epochs.
             learning_rate: the model's default.
             world: number of processes.
 
         Raises:
             UserError: the batch cannot be divided among the processes.
         """
-        steps = self.steps or max(1, -(-windows // self.batch_size))
+        steps = self.steps or max(1, -(-epoch_windows // self.batch_size))
         share, rest = divmod(self.batch_size, world)
         if rest:
             raise UserError(
@@ -102,16 +100,42 @@ class FitConfig:
                 f"process has of --batch-size {self.batch_size}"
             )
         tenth = max(1, round(steps / 10))
-        return dataclasses.replace(
-            self,
+        return Plan(
             steps=steps,
+            batch_size=self.batch_size,
             micro_batch=micro_batch,
+            accumulate=share // micro_batch,
             learning_rate=self.learning_rate or learning_rate,
             warmup=tenth if self.warmup is None else self.warmup,
             eval_every=tenth if self.eval_every is None else self.eval_every,
             save_every=tenth if self.save_every is None else self.save_every,
             workers=(4 if on_gpu else 0) if self.workers is None else self.workers,
         )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a `FitConfig` comes to for its data, model and processes.
+
+    Attributes:
+        accumulate: micro-batches that each process has in a step.
+    """
+
+    steps: int
+    batch_size: int
+    micro_batch: int
+    accumulate: int
+    learning_rate: float
+    warmup: int
+    eval_every: int
+    save_every: int
+    workers: int
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 0: linear warm-up, then linear decay to zero."""
+        if step < self.warmup:
+            return self.learning_rate * (step + 1) / (self.warmup + 1)
+        return self.learning_rate * (self.steps - step) / max(1, self.steps - self.warmup)
 
 
 def read_config(file: Path | None, options: Mapping[str, Any]) -> FitConfig:
@@ -156,46 +180,48 @@ def default_output(dataset: str, model: str) -> Path:
     return runs / f"{folder.name}-{model_name}"
 
 
-def deepspeed_config(config: FitConfig, *, world: int, on_gpu: bool, bf16: bool) -> dict[str, Any]:
+def deepspeed_config(choice: str, plan: Plan, *, on_gpu: bool, bf16: bool) -> dict[str, Any]:
     """The configuration given to `deepspeed.initialize`, all of it explicit.
 
     There is no optimizer and no scheduler block: torch's own are passed in, which needs no compiler
     and no wasted first steps (DeepSpeed's schedulers run two at a rate of zero).
 
+    Args:
+        choice: zero1, zero2, or the JSON file with which a user adds to or changes this.
+
     Raises:
         UserError: a user's file is unreadable, or sets what the command line sets.
     """
-    assert config.micro_batch is not None
     made: dict[str, Any] = {
         "gradient_clipping": 1.0,
         "steps_per_print": 1_000_000_000,
         "bf16": {"enabled": bf16},
         "zero_allow_untested_optimizer": True,
         "zero_optimization": {
-            "stage": STAGES.get(config.deepspeed, 2),
+            "stage": STAGES.get(choice, 2),
             "overlap_comm": on_gpu,
             "contiguous_gradients": True,
             "reduce_bucket_size": BUCKET_ELEMENTS,
             "allgather_bucket_size": BUCKET_ELEMENTS,
         },
     }
-    if config.deepspeed not in STAGES:
-        given = _read_json(Path(config.deepspeed))
+    if choice not in STAGES:
+        given = _read_json(Path(choice))
         for key, value in given.items():
             if key not in ENGINE_KEYS:
                 raise UserError(
-                    f"{config.deepspeed}: {key!r} cannot be set here; batch sizes, learning rate "
+                    f"{choice}: {key!r} cannot be set here; batch sizes, learning rate "
                     f"and optimiser are options of `train fit`, the rest is {sorted(ENGINE_KEYS)}"
                 )
             made[key] = made[key] | value if isinstance(made.get(key), dict) else value
         if made["zero_optimization"]["stage"] not in (0, 1, 2):
             raise UserError(
-                f"{config.deepspeed}: ZeRO stage 3 is not supported; "
+                f"{choice}: ZeRO stage 3 is not supported; "
                 "every Whisper fits with stage 2, if need be with offload_optimizer"
             )
     return made | {
-        "train_micro_batch_size_per_gpu": config.micro_batch,
-        "gradient_accumulation_steps": config.batch_size // (config.micro_batch * world),
+        "train_micro_batch_size_per_gpu": plan.micro_batch,
+        "gradient_accumulation_steps": plan.accumulate,
     }
 
 

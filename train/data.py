@@ -38,6 +38,7 @@ from train.targets import (
     Utterance,
     Vocabulary,
     build_target,
+    spaced,
     target_tokens,
 )
 
@@ -46,6 +47,8 @@ GRID_SAMPLES = round(GRID_SECONDS * SAMPLE_RATE)
 
 LONG_SEGMENT_SECONDS = 20.0
 """A lone segment of this length leaves little to pack beside it: the row stays whole."""
+
+TOO_LONG = "text longer than 448 tokens"
 
 BUCKET = 64
 """Targets are padded to multiples of this, so that a compiled model meets few shapes."""
@@ -76,22 +79,33 @@ class Window:
         return sum(span.stop - span.start for span in self.spans) / SAMPLE_RATE
 
 
+@dataclass(frozen=True)
+class Clip:
+    """A segment that can be packed: samples `start` to `stop` of a row's audio."""
+
+    piece: Piece
+    row: int
+    start: int
+    stop: int
+    text: str
+
+
 @dataclass
 class Material:
-    """What can be trained on: whole rows, and loose segments that are packed each epoch."""
+    """What can be trained on: whole rows, and clips that are packed into windows each epoch."""
 
     whole: list[Window] = field(default_factory=list)
-    loose: dict[str, tuple[Piece, Window]] = field(default_factory=dict)
+    clips: dict[str, Clip] = field(default_factory=dict)
     dropped: Counter[str] = field(default_factory=Counter)
 
     def epoch(self, seed: int, epoch: int) -> list[Window]:
         """The windows of one epoch, shuffled; the same for the same arguments."""
         chance = random.Random(f"{seed}/{epoch}")
-        pieces = [piece for piece, _ in self.loose.values()]
+        pieces = [clip.piece for clip in self.clips.values()]
         chance.shuffle(pieces)
         windows = list(self.whole)
         for packed in pack(pieces, seed=chance.getrandbits(32)):
-            windows.append(join([self.loose[piece.id][1] for piece in packed]))
+            windows.append(join([self.clips[piece.id] for piece in packed]))
         chance.shuffle(windows)
         return windows
 
@@ -112,24 +126,22 @@ def collect(
         UserError: a language has no token.
     """
     material = Material()
+    room = MAX_TOKENS - SPECIAL_TOKENS
     for number, row in enumerate(rows):
         language = row["language"]
         vocabulary.language_code(language, language_token)
+        if repack and can_take_apart(row):
+            for clip in take_apart(number, row, encode):
+                if clip.piece.tokens + TIMESTAMP_TOKENS > room:
+                    material.dropped[TOO_LONG] += 1
+                else:
+                    material.clips[clip.piece.id] = clip
+            continue
         window = whole_window(number, row)
-        parts = take_apart(number, row) if repack else []
-        if not parts:
-            needed = target_tokens(window.utterances, language, encode)
-            if needed > MAX_TOKENS:
-                material.dropped["text longer than 448 tokens"] += 1
-            else:
-                material.whole.append(window)
-        for index, (part, speaker) in enumerate(parts):
-            tokens = target_tokens(part.utterances, language, encode) - 3 - TIMESTAMP_TOKENS
-            if tokens + TIMESTAMP_TOKENS + SPECIAL_TOKENS > MAX_TOKENS:
-                material.dropped["text longer than 448 tokens"] += 1
-                continue
-            piece = Piece(f"{number}/{index}", part.seconds, tokens, language, speaker)
-            material.loose[piece.id] = (piece, part)
+        if target_tokens(window.utterances, language, encode) > MAX_TOKENS:
+            material.dropped[TOO_LONG] += 1
+        else:
+            material.whole.append(window)
     return material
 
 
@@ -153,45 +165,44 @@ def whole_window(number: int, row: Mapping[str, Any]) -> Window:
     )
 
 
-def take_apart(number: int, row: Mapping[str, Any]) -> list[tuple[Window, str | None]]:
-    """Row `number` as one window and speaker for each segment; none if it has to stay whole."""
-    segments = [segment for segment in row["segments"] if segment["text"].strip()]
-    if not segments or row["previous_text"]:
-        return []
-    if len(segments) == 1 and segments[0]["end"] - segments[0]["start"] >= LONG_SEGMENT_SECONDS:
-        return []
-    if segments[-1]["end"] > row["duration"] + GRID_SECONDS:
-        return []
-    parts = []
-    for segment in segments:
+def can_take_apart(row: Mapping[str, Any]) -> bool:
+    """Whether nothing is lost when a row's segments meet others."""
+    segments = row["segments"]
+    if not segments or row["previous_text"] or segments[-1]["end"] > row["duration"] + GRID_SECONDS:
+        return False
+    return len(segments) > 1 or segments[0]["end"] - segments[0]["start"] < LONG_SEGMENT_SECONDS
+
+
+def take_apart(number: int, row: Mapping[str, Any], encode: Encode) -> Iterator[Clip]:
+    """The segments of row `number` that hold text."""
+    for index, segment in enumerate(row["segments"]):
         start = round(segment["start"] * SAMPLE_RATE)
         stop = round(min(segment["end"], row["duration"]) * SAMPLE_RATE)
-        if stop <= start:
-            return []
-        utterance = Utterance(0.0, (stop - start) / SAMPLE_RATE, segment["text"])
-        window = Window(
-            segment["segment_id"],
-            row["language"],
-            (Span(number, start, stop, 0),),
-            (utterance,),
-        )
-        parts.append((window, segment["speaker"]))
-    return parts
+        if stop > start and segment["text"].strip():
+            piece = Piece(
+                id=f"{number}/{index}",
+                seconds=(stop - start) / SAMPLE_RATE,
+                tokens=len(encode(spaced(segment["text"], row["language"]))),
+                language=row["language"],
+                speaker=segment["speaker"],
+            )
+            yield Clip(piece, number, start, stop, segment["text"])
 
 
-def join(parts: Sequence[Window]) -> Window:
-    """Lay windows end to end, each from a point of the 0.02 s grid on."""
+def join(clips: Sequence[Clip]) -> Window:
+    """Lay clips end to end, each from a point of the 0.02 s grid on."""
     spans, utterances, at = [], [], 0
-    for part in parts:
-        offset = at / SAMPLE_RATE
-        spans += [span._replace(at=span.at + at) for span in part.spans]
-        utterances += [
-            Utterance(utterance.start + offset, (utterance.end or 0.0) + offset, utterance.text)
-            for utterance in part.utterances
-        ]
-        at += grid_steps(part.seconds) * GRID_SAMPLES
+    for clip in clips:
+        spans.append(Span(clip.row, clip.start, clip.stop, at))
+        begin, end = at / SAMPLE_RATE, at / SAMPLE_RATE + clip.piece.seconds
+        utterances.append(Utterance(begin, end, clip.text))
+        at += grid_steps(clip.piece.seconds) * GRID_SAMPLES
+    pieces = [clip.piece for clip in clips]
     return Window(
-        "+".join(part.id for part in parts), parts[0].language, tuple(spans), tuple(utterances)
+        id="+".join(piece.id for piece in pieces),
+        language=pieces[0].language,
+        spans=tuple(spans),
+        utterances=tuple(utterances),
     )
 
 
@@ -227,7 +238,7 @@ class Stream:
     def batches(
         self, start: int, stop: int, *, batch_size: int, micro_batch: int, rank: int, world: int
     ) -> Iterator[list[tuple[int, Window]]]:
-        """One process's micro-batches of steps `start` to `stop`; each step is `batch_size` windows.
+        """One process's micro-batches of steps `start` to `stop`, `batch_size` windows a step.
 
         Which windows make a step does not depend on `micro_batch` or `world`.
         """

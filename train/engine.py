@@ -8,7 +8,7 @@ micro-batches and processes, and the same for both engines.
 import os
 import socket
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from corpus.errors import UserError
-from train.config import FitConfig, deepspeed_config
+from train.config import Plan, deepspeed_config
 
 BETAS, EPSILON, MAX_GRADIENT_NORM = (0.9, 0.98), 1e-6, 1.0
 """As in Whisper's pre-training (Radford et al. 2022, appendix F)."""
@@ -145,36 +145,20 @@ class Engine(Protocol):
         """Read the state back; the number of processes must be the same."""
 
 
-def new_engine(loss: nn.Module, config: FitConfig, processes: Processes) -> Engine:
-    """The engine that `config` asks for, around a `WhisperLoss` on this process's device."""
-    assert config.learning_rate is not None
+def new_engine(loss: nn.Module, deepspeed: str, plan: Plan, processes: Processes) -> Engine:
+    """The engine asked for by --deepspeed, around a `WhisperLoss` on this process's device."""
     optimizer = torch.optim.AdamW(
         _parameter_groups(loss),
-        lr=config.learning_rate,
+        lr=1.0,  # times what the schedule says
         betas=BETAS,
         eps=EPSILON,
         fused=processes.on_gpu,
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate_factor(config))
-    if config.deepspeed == "none":
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, plan.rate)
+    if deepspeed == "none":
         return TorchEngine(loss, optimizer, schedule, bf16=processes.bf16)
-    settings = deepspeed_config(
-        config, world=processes.world, on_gpu=processes.on_gpu, bf16=processes.bf16
-    )
+    settings = deepspeed_config(deepspeed, plan, on_gpu=processes.on_gpu, bf16=processes.bf16)
     return DeepSpeedEngine(loss, optimizer, schedule, settings, processes)
-
-
-def rate_factor(config: FitConfig) -> Callable[[int], float]:
-    """Step, from 0, to the share of the peak learning rate: linear warm-up, then linear decay."""
-    steps, warmup = config.steps, config.warmup
-    assert steps is not None and warmup is not None
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        return max(0.0, (steps - step) / max(1, steps - warmup))
-
-    return factor
 
 
 def _parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
@@ -187,9 +171,8 @@ def _parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
 
 def _set_rates(optimizer: Any, schedule: Any) -> None:
     """After loading, go by the schedule as it is now: a run may carry on with more steps."""
-    rates = zip(schedule.base_lrs, schedule.lr_lambdas, strict=True)
-    for group, (base, factor) in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = base * factor(schedule.last_epoch)
+    for group, rate in zip(optimizer.param_groups, schedule.lr_lambdas, strict=True):
+        group["lr"] = rate(schedule.last_epoch)
 
 
 class TorchEngine:

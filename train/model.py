@@ -17,7 +17,7 @@ N_FFT, HOP = 400, 160
 
 PCM_SCALE = 32768.0
 PAPER_PEAK_RATES = {384: 1.5e-3, 512: 1e-3, 768: 5e-4, 1024: 2.5e-4, 1280: 1.75e-4}
-"""Width of the model to the peak learning rate of its pre-training (Radford et al. 2022, appendix F)."""
+"""A model's width to its peak learning rate in pre-training (Radford et al. 2022, appendix F)."""
 
 
 @dataclass
@@ -40,6 +40,9 @@ class LogMel(nn.Module):
     Samples travel to the device as int16: half the bytes of fp32, and no mixed-precision engine
     rounds them.
     """
+
+    filters: Tensor
+    window: Tensor
 
     def __init__(self, feature_extractor: Any) -> None:
         super().__init__()

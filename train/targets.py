@@ -101,7 +101,7 @@ class Vocabulary:
             UserError: neither has a token.
         """
         for code in (language, proxy):
-            if code in self.languages:
+            if code is not None and code in self.languages:
                 return code
         asked = f"no token for language {language!r}"
         if proxy is not None:
@@ -212,7 +212,7 @@ def build_target(
         room = min(MAX_PREVIOUS_TOKENS, MAX_TOKENS - len(tokens))
         if room >= MIN_PREVIOUS_ROOM:
             # The latest tokens, as decoders keep them.
-            previous = [vocabulary.previous, *encode(_spaced(previous_text, language))[-room:]]
+            previous = [vocabulary.previous, *encode(spaced(previous_text, language))[-room:]]
             tokens = [(token, False) for token in previous] + tokens
 
     ids = [token for token, _ in tokens]
@@ -250,12 +250,12 @@ def place(utterances: Sequence[Utterance], language: str) -> list[Placed]:
             break
         end = max(_tick(utterance.end), start + 1)
         if start >= free:
-            placed.append(Placed(start, end, _spaced(text, language)))
+            placed.append(Placed(start, end, spaced(text, language)))
         elif free - start <= MAX_OVERLAP_TICKS and end > free:
-            placed.append(Placed(free, end, _spaced(text, language)))
+            placed.append(Placed(free, end, spaced(text, language)))
         else:
             last = placed.pop()
-            joined = last.text + _spaced(text, language)
+            joined = last.text + spaced(text, language)
             placed.append(Placed(last.start, max(free, end), joined))
     return placed
 
@@ -273,5 +273,6 @@ def _tick(seconds: float) -> int:
     return min(max((milliseconds + 10) // 20, 0), LAST_TICK)
 
 
-def _spaced(text: str, language: str) -> str:
+def spaced(text: str, language: str) -> str:
+    """An utterance's text as it is encoded: after a space, where the language has spaces."""
     return text.strip() if language in UNSPACED else f" {text.strip()}"

@@ -13,6 +13,7 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,16 @@ import torch
 from corpus.errors import UserError
 from train import checkpoint
 from train import model as models
-from train.config import FitConfig
+from train.config import FitConfig, Plan
 from train.data import Batch, Material, Reader, Stream, collect, open_split
-from train.engine import Engine, Processes, join_processes, new_engine, rate_factor
+from train.engine import Engine, Processes, join_processes, new_engine
 from train.evaluate import Prediction, score, transcribe
 
 FREE_TO_CHANGE = {"output", "eval_every", "save_every", "workers"}
 """Fields of the configuration that may differ when a run carries on: they do not change it."""
+
+EXTENDED = {"steps", "epochs", "warmup"}
+"""Those that --resume may change."""
 
 
 def fit(config: FitConfig, *, resume: bool = False) -> dict[str, Any]:
@@ -65,22 +69,22 @@ def fit(config: FitConfig, *, resume: bool = False) -> dict[str, Any]:
         repack=config.repack,
         language_token=config.language_token,
     )
-    if not material.whole and not material.loose:
+    if not material.whole and not material.clips:
         raise UserError(f"nothing to train on in {', '.join(config.datasets)}")
     stream = Stream(material, config.seed)
-    config = config.resolve(
-        windows=stream.count(config.epochs),
+    plan = config.plan(
+        epoch_windows=0 if config.steps else stream.count(config.epochs),
         learning_rate=models.default_learning_rate(whisper.model),
         world=processes.world,
         on_gpu=processes.on_gpu,
     )
     if previous:
-        _check_same(previous, config, processes, resume=resume)
+        _check_same(previous, config, plan, processes, resume=resume)
 
     whisper.model.to(processes.device)
     loss = models.WhisperLoss(whisper.model)
-    engine = new_engine(loss, config, processes)
-    run = Run(config, run_folder, whisper, engine, processes, dev)
+    engine = new_engine(loss, config.deepspeed, plan, processes)
+    run = Run(config, plan, run_folder, whisper, engine, processes, dev)
     run.start(material)
     reader = Reader(
         rows,
@@ -99,16 +103,15 @@ class Run:
     def __init__(
         self,
         config: FitConfig,
+        plan: Plan,
         folder: Path,
         whisper: models.Whisper,
         engine: Engine,
         processes: Processes,
         dev: Any,
     ) -> None:
-        assert config.steps is not None
-        self.config, self.folder, self.whisper = config, folder, whisper
+        self.config, self.plan, self.folder, self.whisper = config, plan, folder, whisper
         self.engine, self.processes, self.dev = engine, processes, dev
-        self.steps = config.steps
         self.log_mel = models.LogMel(whisper.feature_extractor).to(processes.device)
         self.step = 0
         self.best: dict[str, Any] | None = None
@@ -121,7 +124,7 @@ class Run:
             self._load(found)
         self.record = {
             "status": "running",
-            "config": dataclasses.asdict(self.config),
+            "config": _settings(self.config, self.plan),
             "engine": self.engine.description,
             "processes": self.processes.world,
             "precision": "bf16" if self.processes.bf16 else "fp32",
@@ -136,43 +139,41 @@ class Run:
         told = {
             "engine": f"{self.engine.description}, {self.record['precision']} on "
             f"{self.record['device']}",
-            "data": f"{len(material.whole)} windows as built, {len(material.loose)} segments to "
+            "data": f"{len(material.whole)} windows as built, {len(material.clips)} segments to "
             f"pack; left out: {dict(material.dropped) or 'none'}",
-            "plan": f"{self.steps} steps of {self.config.batch_size} windows, learning rate "
-            f"{self.config.learning_rate:g}",
+            "plan": f"{self.plan.steps} steps of {self.plan.batch_size} windows, learning rate "
+            f"{self.plan.learning_rate:g}",
         }
         for name, text in told.items():
             self._say(f"{name}: {text}")
         if found is not None:
-            self._say(f"carrying on after step {self.step} of {self.steps}")
+            self._say(f"carrying on after step {self.step} of {self.plan.steps}")
 
     def train(self, stream: Stream, reader: Reader) -> None:
         """All remaining steps."""
         from torch.utils.data import DataLoader
         from tqdm import tqdm
 
-        config, processes = self.config, self.processes
-        assert config.micro_batch is not None and config.workers is not None
-        plan = stream.batches(
+        plan, processes = self.plan, self.processes
+        order = stream.batches(
             self.step,
-            self.steps,
-            batch_size=config.batch_size,
-            micro_batch=config.micro_batch,
+            plan.steps,
+            batch_size=plan.batch_size,
+            micro_batch=plan.micro_batch,
             rank=processes.rank,
             world=processes.world,
         )
         batches = iter(
             DataLoader(
                 reader,  # type: ignore[arg-type]
-                batch_sampler=plan,  # type: ignore[arg-type]
+                batch_sampler=order,
                 collate_fn=reader.collate,
-                num_workers=config.workers,
+                num_workers=plan.workers,
                 pin_memory=processes.on_gpu,
             )
         )
-        accumulate = config.batch_size // (config.micro_batch * processes.world)
         bar = tqdm(
-            total=self.steps,
+            total=plan.steps,
             initial=self.step,
             desc="train",
             unit="step",
@@ -181,20 +182,22 @@ class Run:
         )
         self.whisper.model.train()
         with bar:
-            while self.step < self.steps:
-                metrics = self._one_step([next(batches) for _ in range(accumulate)])
+            while self.step < plan.steps:
+                metrics = self._one_step(batches)
                 bar.update()
                 bar.set_postfix(
                     loss=f"{metrics['loss']:.3f}", rate=f"{metrics['learning_rate']:.2e}"
                 )
-                last = self.step == self.steps
-                if last or (config.eval_every and self.step % config.eval_every == 0):
+                last = self.step == plan.steps
+                if last or (plan.eval_every and self.step % plan.eval_every == 0):
                     self._evaluate()
-                if last or (config.save_every and self.step % config.save_every == 0):
+                if last or (plan.save_every and self.step % plan.save_every == 0):
                     self._save()
 
-    def _one_step(self, micro_batches: list[Batch]) -> dict[str, float]:
+    def _one_step(self, batches: Iterator[Batch]) -> dict[str, float]:
         began = time.perf_counter()
+        micro_batches = [next(batches) for _ in range(self.plan.accumulate)]
+        waited = time.perf_counter() - began
         tokens, seconds = self.processes.sum(
             sum(batch.tokens for batch in micro_batches),
             sum(batch.seconds for batch in micro_batches),
@@ -211,13 +214,13 @@ class Run:
         loss_sum, norm = self.engine.step(inputs, tokens)
         (loss_sum,) = self.processes.sum(loss_sum)
         elapsed = time.perf_counter() - began
-        assert self.config.learning_rate is not None
         metrics = {
             "step": self.step + 1,
             "loss": loss_sum / tokens,
-            "learning_rate": self.config.learning_rate * rate_factor(self.config)(self.step),
+            "learning_rate": self.plan.rate(self.step),
             "gradient_norm": norm,
             "seconds": elapsed,
+            "seconds_waiting_for_data": waited,
             "audio_seconds_per_second": seconds / elapsed,
         }
         self.step += 1
@@ -307,28 +310,29 @@ def _read_run(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if path.exists():
         return dict(json.loads(path.read_text()))
-    if folder.is_dir() and any(folder.iterdir()):
+    if any(not found.name.startswith(".") for found in folder.glob("*")):
         raise UserError(f"{folder} exists and is no run of ours; choose another --output")
     return {}
 
 
+def _settings(config: FitConfig, plan: Plan) -> dict[str, Any]:
+    """The resolved configuration as JSON has it."""
+    return dict(json.loads(json.dumps(dataclasses.asdict(config) | dataclasses.asdict(plan))))
+
+
 def _check_same(
-    previous: dict[str, Any], config: FitConfig, processes: Processes, *, resume: bool
+    previous: dict[str, Any], config: FitConfig, plan: Plan, processes: Processes, *, resume: bool
 ) -> None:
     """A run carries on as what it was: any other configuration would be another run."""
-    free = FREE_TO_CHANGE | ({"steps", "epochs", "warmup"} if resume else set())
-    now = json.loads(json.dumps(dataclasses.asdict(config)))
-    for name, value in previous["config"].items():
+    free = FREE_TO_CHANGE | (EXTENDED if resume else set())
+    then = previous["config"] | {"processes": previous["processes"]}
+    now = _settings(config, plan) | {"processes": processes.world}
+    for name, value in then.items():
         if name not in free and value != now[name]:
             raise UserError(
                 f"{config.output} was started with {name} = {value}, not {now[name]}; "
                 "repeat the command as it was, or choose another --output"
             )
-    if previous["processes"] != processes.world:
-        raise UserError(
-            f"{config.output} was started with {previous['processes']} processes, not "
-            f"{processes.world}; use as many, or choose another --output"
-        )
 
 
 def _random_state(processes: Processes) -> dict[str, Any]:
