@@ -21,14 +21,14 @@ from corpus.errors import UserError
 
 _TIME = r"(?:(\d{1,4})\s*:\s*)?(\d{1,3})\s*:\s*(\d{1,2})(?:\s*[.,:]\s*(\d{1,3})\d*)?"
 _TIMING = re.compile(rf"\s*{_TIME}\s*(?:(?:--?|[–—])>|,)\s*{_TIME}(?:\s+(.*))?")
-_SETTINGS = re.compile(r"(?:\w+:\S*\s*)*")
+_SETTINGS = re.compile(r"(?:\w+:\S*(?:\s+|$))*")
 
 _MARKUP = re.compile(
-    r"<rt\b[^<>]*>.*?</rt>"  # ruby: how to read what stands before it
+    r"<rt\b[^<>]*>[^<>]*</rt>"  # ruby: how to read what stands before it
     r"|</?(?:b|i|u|s|c|v|rt|ruby|lang|font|span|em|strong|p|div)(?:[.\s][^<>]*)?/?>"
     r"|<\d[\d:.,]*>"  # when the next word begins
     r"|\{\\[^{}]*\}",  # Advanced SubStation, such as {\an8}
-    re.IGNORECASE | re.DOTALL,
+    re.IGNORECASE,
 )
 _LINE_BREAK = re.compile(r"<br\s*/?>|\[br\]|\\N", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:#\d+|#[xX][0-9a-fA-F]+|\w+);")
@@ -125,7 +125,7 @@ def _decode(data: bytes, encoding: str | None) -> tuple[str, str, list[str]]:
     if encoding is not None:
         try:
             text, name = data.decode(encoding, errors="replace"), codecs.lookup(encoding).name
-        except LookupError:
+        except (LookupError, UnicodeError):
             raise UserError(
                 f"unknown encoding {encoding!r}; give one such as utf-8 or cp1251"
             ) from None
@@ -161,7 +161,7 @@ def _parse(lines: list[str], problems: _Problems) -> tuple[list[_Cue], int]:
         return [], 0
     is_vtt = next((line for line in lines if line.strip()), "").startswith("WEBVTT")
     cues = []
-    number = _number(lines[timings[0][0] - 1]) if timings[0][0] else None
+    number = _number(next((line for line in lines[: timings[0][0]][::-1] if line.strip()), ""))
     ends = [position for position, _ in timings[1:]] + [len(lines)]
     for (position, match), end in zip(timings, ends, strict=True):
         body = lines[position + 1 : end]

@@ -1,7 +1,7 @@
 """Licences: what is understood, what is open, and how it is credited."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus.sources.licences import attribution, is_open, licence_url, spdx
@@ -63,12 +63,14 @@ def test_no_derivatives_non_commercial_and_unknown_licences_are_not_open(
     assert not is_open(identifier)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_whatever_text_is_taken_as_open_names_attribution_or_the_public_domain(raw: str) -> None:
     if is_open(spdx(raw)):
         assert any(word in raw.casefold() for word in ("by", "attribution", "cc0", "public", "pdm"))
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1))
 def test_an_unknown_word_after_a_licence_makes_it_unknown(remark: str) -> None:
     assert spdx(f"CC BY 4.0 only{remark}") is None
