@@ -88,15 +88,20 @@ _SIGNS = (
         Reason.NETWORK,
         r"HTTP Error \d|unable to (download|connect)|timed? ?out|connection|SSL|bytes read",
     ),
-    (Reason.NO_MEDIA, r"no video formats|requested format|DRM|unable to open"),
+    (Reason.NO_MEDIA, r"no video formats|requested format|DRM"),
 )
 
 # Around the message proper: yt-dlp's prefix, and its advice on options of its own command line.
 _PREFIX = re.compile(r"^(ERROR: )?(\[[\w:]+\] )?([\w-]{11}: )?")
 _ADVICE = re.compile(r"; please report|\. (?:Use|See) +(?:--|http)|\. The current session|\n")
 
-# Codes that YouTube writes and the ISO 639 code of the same language.
-_LANGUAGE_ALIASES = {"iw": "he", "in": "id", "ji": "yi", "jw": "jv", "nb": "no", "fil": "tl"}
+# No fault of the video: the next one would fail in the same way.
+_DISK = re.compile(
+    r"^unable to (create|open|write)|No space left|File too large|Read-only|quota", re.IGNORECASE
+)
+
+# Codes of one language: what YouTube may write, and what Whisper writes.
+_LANGUAGE_ALIASES = {"iw": "he", "in": "id", "ji": "yi", "jv": "jw", "nb": "no", "fil": "tl"}
 
 
 class RateLimited(UserError):
@@ -143,7 +148,8 @@ class Subtitles:
 class Fetched:
     """A video that was taken.
 
-    `language` is the spoken language as far as the site tells it. `subtitles_note` says why there
+    `language` is the spoken language as far as the site tells it, in the code of the options where
+    it is the same. `subtitles_note` says why there
     are no subtitles. `media` is the file as downloaded, in the stage folder; a caller that cannot
     decode it, or finds it shorter than `announced_seconds`, deletes it, and the next fetch starts
     afresh.
@@ -224,6 +230,7 @@ def fetch_video(entry: Entry, options: FetchOptions, stage: Path) -> Fetched | R
 
     Raises:
         RateLimited: the site asks for a pause; nothing is known about this video.
+        UserError: the stage folder cannot be written to.
     """
     log = _Log()
     with _downloader(options, log, stage) as ydl, _trouble(log) as trouble:
@@ -335,6 +342,8 @@ def _classified(message: str, warnings: Iterable[str]) -> _Refusal:
     """
     text = _ADVICE.split(_PREFIX.sub("", message))[0]
     text = " ".join(text.split())
+    if _DISK.search(text):
+        raise UserError(f"{text}; make room, or check the folder, and run the same command again")
     reason = _sign(text)
     if reason in {None, Reason.NO_MEDIA, Reason.NETWORK}:
         for warning in warnings:
@@ -371,7 +380,7 @@ def _listed(ydl: Any, url: str, follow: bool) -> Iterator[Entry]:
     if video.suitable(url):
         yield _entry(video.get_temp_id(url), None)
     else:
-        result = ydl.extract_info(url, download=False, process=False)
+        result = _info(ydl, url, process=False)
         yield from _flattened(ydl, result, follow)
 
 
@@ -386,16 +395,32 @@ def _flattened(ydl: Any, result: Info, follow: bool) -> Iterator[Entry]:
         yield from _listed(ydl, url, follow)
 
 
+def _info(ydl: Any, url: str, *, process: bool = True) -> Info:
+    """What yt-dlp finds at an address.
+
+    When the site changes, an extractor may stumble over what it did not expect. That is told like
+    any other failure of yt-dlp, so that it ends this video and not the run.
+    """
+    from yt_dlp.utils import YoutubeDLError
+
+    try:
+        info: Info = ydl.extract_info(url, download=False, process=process)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise YoutubeDLError(f"{type(error).__name__}: {error}") from error
+    return info
+
+
 def _entry(video: str, title: str | None) -> Entry:
     return Entry(f"youtube:{video}", f"https://www.youtube.com/watch?v={video}", title)
 
 
 def _fetch(ydl: Any, entry: Entry, options: FetchOptions, stage: Path) -> Fetched:
-    info = ydl.extract_info(entry.url, download=False)
+    info = _info(ydl, entry.url)
     raw, licence = _licence(info)
     if info.get("live_status") in {"is_live", "is_upcoming", "post_live"}:
         raise _Refusal(Reason.LIVE, "it is a live stream that is not yet a recording")
     subtitles = None
+    spoken = _spoken_language(info)
     key, note = _choose_subtitles(info, options.language)
     if key is not None:
         subtitles, note = _fetch_subtitles(ydl, key, info["subtitles"][key], options)
@@ -409,7 +434,7 @@ def _fetch(ydl: Any, entry: Entry, options: FetchOptions, stage: Path) -> Fetche
         channel=info["channel"],
         channel_id=info.get("channel_id"),
         uploader=info.get("uploader_id"),
-        language=_spoken_language(info),
+        language=options.language if spoken == _language(options.language) else spoken,
         licence_raw=raw,
         licence=licence,
         licence_evidence=_evidence(entry.url),
@@ -446,7 +471,7 @@ def _evidence(url: str) -> dict[str, str]:
 
 
 def _language(key: str) -> str:
-    """The language of a key such as ``pt-BR``, ``cs-Abc`` or ``iw``, by its ISO 639 code."""
+    """The language of a key such as ``pt-BR``, ``cs-Abc`` or ``iw``, one code for each."""
     primary = key.partition("-")[0].casefold()
     return _LANGUAGE_ALIASES.get(primary, primary)
 
@@ -552,7 +577,7 @@ def _fetch_media(ydl: Any, url: str, info: Info, stage: Path) -> Path:
             raise
         for part in (stage / info["id"]).glob("*.part"):
             part.unlink()
-        done = ydl.extract_info(url, download=True)
+        done = ydl.process_ie_result(_info(ydl, url), download=True)
     for download in done.get("requested_downloads") or ():
         path = Path(download.get("filepath") or "")
         if path.is_file():

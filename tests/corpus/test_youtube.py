@@ -423,6 +423,23 @@ class TestFaults:
         assert (result.reason, result.transient) == (Reason.NETWORK, True)
         assert "CERTIFICATE_VERIFY_FAILED" in result.message
 
+    def test_an_answer_that_yt_dlp_stumbles_over_ends_this_video_alone(
+        self, site: VideoSite, tmp_path: Path
+    ) -> None:
+        strange = b'{"videoDetails": {"videoId": "subtitled__"}, "streamingData": [1]}'
+        site.fail("/youtubei/v1/player", body=strange)
+        result = fetch(site, "subtitled", tmp_path)
+        assert isinstance(result, Refused)
+        assert (result.reason, result.transient) == (Reason.EXTRACTOR, True)
+        assert "a newer one may know more" in result.message
+
+    def test_a_folder_that_cannot_be_written_stops_the_run(
+        self, site: VideoSite, tmp_path: Path
+    ) -> None:
+        (tmp_path / "subtitled__").write_text("a file where the folder should be")
+        with pytest.raises(UserError, match="check the folder"):
+            fetch(site, "subtitled", tmp_path)
+
     def test_a_proxy_that_is_not_there_is_told_in_one_line(self, tmp_path: Path) -> None:
         options = FetchOptions(language="cs", proxy="http://127.0.0.1:9", sleep=False)
         with pytest.raises(
