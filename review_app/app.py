@@ -8,7 +8,7 @@ part of a template.
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,34 +76,30 @@ def _mount_page(app: FastAPI, workspace: Workspace, catalogue: Catalogue) -> Fas
     )
 
 
-def serve(
-    app: FastAPI, host: str, port: int, ready: Callable[[str], object] = lambda url: None
-) -> None:
-    """Serve `app` until it is interrupted; `ready` is called with its address. Port 0: a free one.
-
-    Raises:
-        UserError: the port is taken.
-    """
-    listening = _listen(host, port)
-    ready(_address(listening))
+def serve(app: FastAPI, listening: socket.socket) -> None:
+    """Serve `app` until it is interrupted."""
     _server(app).run(sockets=[listening])
 
 
 @contextmanager
 def running(app: FastAPI) -> Iterator[str]:
     """Serve `app` in a thread on a free port; yields its address and stops it at the end."""
-    server, listening = _server(app), _listen(LOOPBACK_HOSTS[0], 0)
+    server, listening = _server(app), listen(LOOPBACK_HOSTS[0], 0)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:
-        yield _address(listening)
+        yield address(listening)
     finally:
         server.should_exit = True
         thread.join()
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    # It listens from here on: a client that comes before the server runs waits for it.
+def listen(host: str, port: int) -> socket.socket:
+    """Open a port, 0 for a free one. A client that comes before the server runs waits for it.
+
+    Raises:
+        UserError: the port is taken.
+    """
     try:
         return socket.create_server((host, port), backlog=128)
     except OSError as error:
@@ -112,7 +108,8 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _address(listening: socket.socket) -> str:
+def address(listening: socket.socket) -> str:
+    """The URL of a listening socket."""
     return "http://{}:{}".format(*listening.getsockname())
 
 

@@ -1,6 +1,7 @@
 """The command line of the review app."""
 
 import getpass
+import sys
 from typing import Annotated
 
 import typer
@@ -35,15 +36,16 @@ def review_app(
             f"leave --host out and reach it through a tunnel such as ssh -L {port}:127.0.0.1:{port}"
         )
     opened, name = open_workspace(workspace), reviewer or getpass.getuser()
-    from review_app.app import create_app, serve
+    from review_app.app import address, create_app, listen, serve
 
-    def ready(url: str) -> None:
-        if json:
-            console.print_json({"url": url, "reviewer": name})
-        else:
-            print(f"{url}   ({name} reviews {opened.root.name}; Ctrl+C stops)", flush=True)
-
-    serve(create_app(opened, name), host, port, ready)
+    listening = listen(host, port)
+    app = create_app(opened, name)
+    if json:
+        console.print_json({"url": address(listening), "reviewer": name})
+    else:
+        print(f"{address(listening)}   ({name} reviews {opened.root.name}; Ctrl+C stops)")
+    sys.stdout.flush()
+    serve(app, listening)
 
 
 def main() -> None:

@@ -30,16 +30,13 @@ _HEADERS = {
 
 
 def require_own_page(request: Request) -> None:
-    """A dependency of the API: refuse what another web page could have sent."""
+    """A dependency of the API: refuse what a form or a link of another page could have sent."""
     if REQUEST_HEADER not in request.headers:
         raise HTTPException(403, f"the header {REQUEST_HEADER} is missing; send it with any value")
-    origin = request.headers.get("origin")
-    if origin is not None and origin != f"{request.url.scheme}://{request.headers['host']}":
-        raise HTTPException(403, f"requests from {origin} are not allowed")
 
 
 class Guard:
-    """ASGI middleware: limits the size of requests and adds the security headers to responses."""
+    """ASGI middleware: checks the origin and the size of a request, adds the security headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -50,15 +47,19 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        if "transfer-encoding" in headers:
-            await PlainTextResponse("a length is required", 411)(scope, receive, send)
+        own = f"{scope['scheme']}://{headers.get('host')}"
+        if headers.get("origin", own) != own:
+            answer: ASGIApp = PlainTextResponse("requests of other pages are not allowed", 403)
+        elif "transfer-encoding" in headers:
+            answer = PlainTextResponse("a length is required", 411)
         elif int(headers.get("content-length", 0)) > MAX_BODY_BYTES:
-            await PlainTextResponse("the request is too large", 413)(scope, receive, send)
+            answer = PlainTextResponse("the request is too large", 413)
         else:
+            answer = self.app
 
-            async def send_with_headers(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    MutableHeaders(scope=message).update(_HEADERS)
-                await send(message)
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(_HEADERS)
+            await send(message)
 
-            await self.app(scope, receive, send_with_headers)
+        await answer(scope, receive, send_with_headers)

@@ -142,6 +142,7 @@ export function mount(root) {
   function playOrPause() {
     if (!sound.paused) {
       sound.pause();
+      draw();
       return;
     }
     status.textContent = "";

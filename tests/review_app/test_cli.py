@@ -1,0 +1,65 @@
+"""The command line of the review app."""
+
+import json
+import socket
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from corpus.workspace import Workspace
+
+COMMAND = [sys.executable, "-c", "from review_app.cli import main; main()"]
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "review.example"])
+def test_it_serves_no_other_machine_while_there_are_no_accounts(
+    workspace: Workspace, host: str
+) -> None:
+    result = run("--workspace", str(workspace.root), "--host", host)
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"error: --host {host}: there are no accounts yet")
+    assert result.stderr.count("\n") == 1
+
+
+def test_help_comes_without_loading_the_web_framework() -> None:
+    code = (
+        "import sys\nfrom review_app.cli import main\nsys.argv[1:] = ['--help']\n"
+        "try:\n    main()\nfinally:\n"
+        "    sys.exit(9 if {'gradio', 'fastapi'} & set(sys.modules) else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0
+    assert "--reviewer" in result.stdout
+
+
+def test_a_taken_port_is_one_line_of_advice(workspace: Workspace) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = run("--workspace", str(workspace.root), "--port", str(taken.getsockname()[1]))
+    assert result.returncode == 1
+    assert "choose another with --port" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_it_tells_its_address_serves_and_stops_on_interrupt(workspace: Workspace) -> None:
+    arguments = ["--workspace", str(workspace.root), "--port", "0", "--reviewer", "Jana", "--json"]
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert server.stdout is not None
+            said = json.loads("".join(server.stdout.readline() for _ in range(4)))
+            reply = httpx.get(
+                f"{said['url']}/api/v1/session", headers={"X-Requested-With": "test"}, timeout=30
+            )
+            assert reply.json()["reviewer"] == said["reviewer"] == "Jana"
+        finally:
+            server.terminate()
+        assert "Traceback" not in server.communicate(timeout=30)[1]

@@ -1,0 +1,210 @@
+"""Which segment is next, and what a decision stores."""
+
+import pytest
+
+from corpus.catalogue import Catalogue, Decision, Segment, Transcript
+from corpus.errors import UserError
+from review_app import queue
+
+from .conftest import AddSegment
+
+
+def decide(catalogue: Catalogue, segment_id: str, action: str, **wish: object) -> Decision:
+    """Decide about the transcript that the queue would show."""
+    with catalogue.session() as session:
+        segment = session.get_one(Segment, segment_id)
+        shown = queue.shown_transcript(segment)
+        request = {
+            "reviewer": "Jana",
+            "segment_id": segment_id,
+            "transcript_id": shown.id if shown else None,
+            "action": action,
+            "client_id": f"{segment_id}/{action}/{wish.get('reviewer')}",
+        }
+        return queue.decide(session, **(request | wish))
+
+
+def order(catalogue: Catalogue, reviewer: str) -> list[str]:
+    """The texts in the order in which the queue hands them out."""
+    texts, held = [], []
+    with catalogue.session() as session:
+        while (segment := queue.next_segment(session, reviewer, held)) is not None:
+            shown = queue.shown_transcript(segment)
+            texts.append(shown.text if shown else "")
+            held.append(segment.id)
+        assert queue.count_waiting(session) == len(texts)
+    return texts
+
+
+def transcripts(catalogue: Catalogue, segment_id: str) -> list[tuple[str, str, str]]:
+    with catalogue.session() as session:
+        found = session.get_one(Segment, segment_id).transcripts
+        return [(one.kind, one.origin, one.text) for one in found]
+
+
+def test_borderline_segments_come_first_longest_first_then_the_least_sure(
+    catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    add_segment("quite sure", 0, 2000, logprob=-0.2, verdict="keep")
+    add_segment("dropped", 2000, 4000, logprob=-3.0, verdict="drop")
+    add_segment("short and borderline", 4000, 5000, verdict="review")
+    add_segment("not judged and unsure", 5000, 7000, logprob=-0.9)
+    add_segment("long and borderline", 7000, 12_000, verdict="review")
+    add_segment(None, 12_000, 13_000, verdict="keep", subtitle="a subtitle that is kept")
+    assert order(catalogue, "Jana") == [
+        "long and borderline",
+        "short and borderline",
+        "not judged and unsure",
+        "quite sure",
+        "dropped",
+    ]
+
+
+def test_a_decided_segment_leaves_the_queue_of_everybody(
+    catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    first = add_segment("one", 0, 3000, verdict="review")
+    add_segment("two", 3000, 5000, verdict="review")
+    decide(catalogue, first, "accept")
+    assert order(catalogue, "Jana") == order(catalogue, "Petr") == ["two"]
+
+
+def test_a_skipped_segment_moves_to_the_end_for_the_one_who_skipped_it(
+    catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    one = add_segment("one", 0, 4000, verdict="review")
+    two = add_segment("two", 4000, 7000, verdict="review")
+    add_segment("three", 7000, 9000)
+    decide(catalogue, two, "skip")
+    decide(catalogue, one, "skip")
+    assert order(catalogue, "Jana") == ["three", "two", "one"]
+    assert order(catalogue, "Petr") == ["one", "two", "three"]
+    assert decide(catalogue, one, "accept").action == "accept"
+
+
+def test_the_transcript_that_the_verdict_chose_is_shown(
+    catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    key = add_segment("what the model heard", subtitle="what the subtitle says", verdict="review")
+    assert order(catalogue, "Jana") == ["what the model heard"]
+    with catalogue.session() as session:
+        segment = session.get_one(Segment, key)
+        assert segment.verdict is not None
+        segment.verdict.transcript_id = segment.transcripts[0].id
+    assert order(catalogue, "Jana") == ["what the subtitle says"]
+
+
+def test_a_correction_adds_a_transcript_and_keeps_what_was_shown(
+    catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    key = add_segment("the plane bellow")
+    decision = decide(catalogue, key, "correct", text="  the plain\n below\u200b ")
+    assert (decision.action, decision.before) == ("correct", "the plane bellow")
+    assert transcripts(catalogue, key) == [
+        ("pseudo", "small@1234", "the plane bellow"),
+        ("review", "Jana", "the plain below"),
+    ]
+    with catalogue.session() as session:
+        review = session.get_one(Transcript, decision.transcript_id)
+        assert review.text == "the plain below"
+
+
+def test_an_accept_and_an_unchanged_correction_are_both_an_accept(
+    catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    one, two = add_segment("as it is", 0, 1000), add_segment("so be it", 1000, 2000)
+    assert decide(catalogue, one, "accept").action == "accept"
+    assert decide(catalogue, two, "correct", text="so be it ").action == "accept"
+    assert transcripts(catalogue, one)[-1] == ("review", "Jana", "as it is")
+    assert transcripts(catalogue, two)[-1] == ("review", "Jana", "so be it")
+
+
+def test_a_reject_stores_its_reason_and_no_transcript(
+    catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    key = add_segment("la la la")
+    decision = decide(catalogue, key, "reject", reason="music_or_noise", text="typed before")
+    assert (decision.reason, decision.before, decision.transcript_id) == (
+        "music_or_noise",
+        "la la la",
+        None,
+    )
+    assert len(transcripts(catalogue, key)) == 1
+
+
+def test_the_same_request_twice_is_one_decision(
+    catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    key = add_segment("once")
+    first = decide(catalogue, key, "correct", text="only once", client_id="browser-0001")
+    again = decide(catalogue, key, "correct", text="only once", client_id="browser-0001")
+    assert first.id == again.id
+    assert len(transcripts(catalogue, key)) == 2
+
+
+def test_a_client_id_of_another_decision_is_a_conflict(
+    catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    one, two = add_segment("one", 0, 1000), add_segment("two", 1000, 2000)
+    decide(catalogue, one, "accept", client_id="browser-0001")
+    with pytest.raises(queue.Conflict, match="another decision"):
+        decide(catalogue, two, "accept", client_id="browser-0001")
+
+
+def test_the_second_reviewer_of_a_segment_gets_a_conflict_that_names_the_first(
+    catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    key = add_segment("once")
+    decide(catalogue, key, "accept", reviewer="Petr")
+    with pytest.raises(queue.Conflict, match="Petr has already decided"):
+        decide(catalogue, key, "correct", text="twice")
+    assert len(transcripts(catalogue, key)) == 2
+
+
+@pytest.mark.parametrize(
+    ("action", "wish", "message"),
+    [
+        ("correct", {"text": " \u200b "}, "no text"),
+        ("correct", {}, "no text"),
+        ("reject", {"reason": "do not like it"}, "needs a reason"),
+        ("reject", {}, "needs a reason"),
+        ("delete", {}, "unknown action"),
+    ],
+)
+def test_a_decision_that_makes_no_sense_is_refused(
+    catalogue: Catalogue, add_segment: AddSegment, action: str, wish: dict[str, str], message: str
+) -> None:
+    key = add_segment("text")
+    with pytest.raises(UserError, match=message):
+        decide(catalogue, key, action, **wish)
+    assert order(catalogue, "Jana") == ["text"]
+
+
+def test_a_segment_without_any_transcript_can_be_typed_but_not_accepted(
+    catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    key = add_segment(None, verdict="review")
+    with pytest.raises(UserError, match="no text"):
+        decide(catalogue, key, "accept")
+    assert decide(catalogue, key, "correct", text="from scratch").before is None
+
+
+def test_progress_counts_each_reviewers_decisions_and_minutes(
+    catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    one, two = add_segment("one", 0, 3000), add_segment("two", 3000, 9000)
+    decide(catalogue, one, "accept")
+    decide(catalogue, two, "skip")
+    decide(catalogue, two, "reject", reason="no_speech", reviewer="Petr")
+    with catalogue.session() as session:
+        assert queue.progress(session) == [
+            {
+                "reviewer": "Jana",
+                "accept": 1,
+                "correct": 0,
+                "reject": 0,
+                "skip": 1,
+                "minutes": 0.05,
+            },
+            {"reviewer": "Petr", "accept": 0, "correct": 0, "reject": 1, "skip": 0, "minutes": 0.1},
+        ]
