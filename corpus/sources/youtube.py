@@ -97,7 +97,8 @@ _ADVICE = re.compile(r"; please report|\. (?:Use|See) +(?:--|http)|\. The curren
 
 # No fault of the video: the next one would fail in the same way.
 _DISK = re.compile(
-    r"^unable to (create|open|write)|No space left|File too large|Read-only file|disk quota", re.IGNORECASE
+    r"^unable to (create|open|write)|No space left|File too large|Read-only file|disk quota",
+    re.IGNORECASE,
 )
 
 # Codes of one language: what YouTube may write, and what Whisper writes.
