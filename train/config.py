@@ -1,12 +1,11 @@
 """What a fine-tuning is made of: from a TOML file, the command line and the sizes of the data."""
 
-import dataclasses
 import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from corpus.errors import UserError
 
@@ -150,12 +149,13 @@ def read_config(file: Path | None, options: Mapping[str, Any]) -> FitConfig:
             values = tomllib.loads(file.read_text())
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise UserError(f"{file}: {error}") from error
-    types = {field.name: field.type for field in dataclasses.fields(FitConfig)}
+    types = get_type_hints(FitConfig)
     for key, value in values.items():
         if key not in types:
             raise UserError(f"{file}: unknown key {key!r}; known are {', '.join(types)}")
-        if not _fits(value, str(types[key])):
-            raise UserError(f"{file}: {key} = {value!r} is not of type {types[key]}")
+        if not _fits(value, types[key]):
+            kind = getattr(types[key], "__name__", types[key])
+            raise UserError(f"{file}: {key} = {value!r} is not of type {kind}")
     values |= {key: value for key, value in options.items() if value not in (None, [], ())}
     if not values.get("datasets"):
         raise UserError("no data set given; name the folder that `corpus build` made")
@@ -166,10 +166,13 @@ def read_config(file: Path | None, options: Mapping[str, Any]) -> FitConfig:
     return FitConfig(**values)
 
 
-def _fits(value: object, annotation: str) -> bool:
-    kinds = {"int": int, "float": (int, float), "bool": bool, "str": str, "tuple": list}
-    kind = kinds[annotation.split(" ")[0].split("[")[0].removeprefix("<class '").rstrip("'>")]
-    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))  # type: ignore[arg-type]
+def _fits(value: object, hint: Any) -> bool:
+    kinds = get_args(hint) or (hint,)
+    if isinstance(value, list):
+        return get_origin(hint) is tuple and all(isinstance(item, str) for item in value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return int in kinds or float in kinds
+    return type(value) in kinds
 
 
 def default_output(dataset: str, model: str) -> Path:

@@ -6,7 +6,6 @@ micro-batches and processes, and the same for both engines.
 """
 
 import os
-import socket
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,7 +94,7 @@ def join_processes(deepspeed: str) -> Processes:
         os.environ.setdefault(name, str(value))
     if world == 1:
         os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
-        os.environ.setdefault("MASTER_PORT", str(_free_port()))
+        os.environ.setdefault("MASTER_PORT", "0")  # any free port: nobody else has to find it
     _import_deepspeed(on_gpu).init_distributed("nccl" if on_gpu else "gloo", verbose=False)
     return Processes(rank, world, device)
 
@@ -117,12 +116,6 @@ def _import_deepspeed(on_gpu: bool) -> Any:
         # Inference uses this extension; training would only wait for a compiler to build it.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 class Engine(Protocol):

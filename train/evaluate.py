@@ -121,6 +121,7 @@ def evaluate(
     """
     if output is not None and output.exists():
         raise UserError(f"{output} exists; choose another --output or remove it")
+    models.quieten()
     rows = open_split([dataset], split)
     whisper = models.load(model)
     whisper.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()

@@ -99,12 +99,9 @@ def load(name: str) -> Whisper:
         WhisperForConditionalGeneration,
         WhisperTokenizer,
     )
-    from transformers.utils import logging
 
     source = find(name)
-    # Of their many lines none tells a user something to act on.
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    quieten()
     try:
         model = WhisperForConditionalGeneration.from_pretrained(source, dtype=torch.float32)
         tokenizer = WhisperTokenizer.from_pretrained(source)
@@ -115,6 +112,16 @@ def load(name: str) -> Whisper:
     vocabulary = Vocabulary.from_tokenizer(tokenizer)
     _complete_generation_config(model, vocabulary)
     return Whisper(model, tokenizer, feature_extractor, vocabulary)
+
+
+def quieten() -> None:
+    """Stop the libraries' own bars and warnings: none of them tells a user what to do."""
+    import datasets
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    datasets.disable_progress_bars()
 
 
 def find(name: str) -> str:

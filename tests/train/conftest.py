@@ -37,6 +37,14 @@ def build_tokenizer() -> Any:
     return tokenizer
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Sums depend on the number of threads; exact comparisons must not."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
     """The tiny model's tokenizer."""

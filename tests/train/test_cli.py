@@ -1,0 +1,71 @@
+"""The command line: help at once, one-line errors, JSON for machines."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from train.cli import main
+
+Train = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Train:
+    """Runs the command line: exit code, stdout, stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["train", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        return int(end.value.code or 0), out, err
+
+    return run
+
+
+def test_help_needs_no_heavy_library() -> None:
+    heavy = "torch transformers deepspeed datasets faster_whisper ctranslate2"
+    code = (
+        "import sys; from typer.testing import CliRunner; from train.cli import app; "
+        "assert CliRunner().invoke(app, ['fit', '--help']).exit_code == 0; "
+        f"print([name for name in {heavy.split()} if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stderr
+
+
+def test_every_command_has_help_with_an_example(train: Train) -> None:
+    for command in ("fit", "evaluate", "export"):
+        code, out, _ = train(command, "--help")
+        assert code == 0
+        assert f"train {command} " in out.split("Examples:")[1]
+
+
+def test_wrong_input_is_one_line_and_exit_code_1(
+    train: Train, tmp_path: Path, tiny_model: Path
+) -> None:
+    for arguments in (
+        ["fit", "--model", str(tiny_model)],
+        ["fit", str(tmp_path / "none"), "--model", str(tiny_model), "--deepspeed", "none"],
+        ["evaluate", str(tiny_model), str(tmp_path / "none")],
+        ["export", str(tmp_path / "none")],
+    ):
+        code, out, err = train(*arguments)
+        assert (code, out) == (1, "")
+        assert err.startswith("error: ")
+        assert len(err.splitlines()) == 1
+
+
+def test_wrong_usage_is_exit_code_2(train: Train, tiny_model: Path) -> None:
+    assert train("export", str(tiny_model), "--to", "onnx")[0] == 2
+    assert train("evaluate", str(tiny_model))[0] == 2
+
+
+def test_json_is_one_document_on_stdout(train: Train, tmp_path: Path, tiny_model: Path) -> None:
+    code, out, _ = train("export", str(tiny_model), "--output", str(tmp_path / "ct2"), "--json")
+    assert code == 0
+    assert json.loads(out)["output"] == str(tmp_path / "ct2")

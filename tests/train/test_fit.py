@@ -1,0 +1,155 @@
+"""A step is the same however it is divided, by either engine, and across a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from corpus.errors import UserError
+from train.config import FitConfig
+from train.trainer import fit
+
+STEPS = 6
+Losses = Callable[[Path], list[float]]
+
+
+@pytest.fixture(scope="module")
+def config(dataset: Path, tiny_model: Path) -> Callable[..., FitConfig]:
+    def make(output: Path, **changes: Any) -> FitConfig:
+        options: dict[str, Any] = {
+            "deepspeed": "zero2",
+            "steps": STEPS,
+            "batch_size": 4,
+            "micro_batch": 2,
+            "learning_rate": 1e-3,
+            "eval_every": 0,
+            "save_every": 2,
+        }
+        return FitConfig((str(dataset),), str(tiny_model), str(output), **(options | changes))
+
+    return make
+
+
+def command(config: FitConfig) -> list[str]:
+    """The arguments of `python` that run `config`."""
+    return [
+        *("-m", "train", "fit", *config.datasets, "--model", config.model),
+        *("--output", config.output, "--deepspeed", config.deepspeed),
+        *("--steps", str(config.steps), "--batch-size", str(config.batch_size)),
+        *("--micro-batch", str(config.micro_batch), "--learning-rate", str(config.learning_rate)),
+        *("--eval-every", str(config.eval_every), "--save-every", str(config.save_every)),
+    ]
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory, config: Callable[..., FitConfig]) -> Path:
+    """A run of the reference: plain torch, one process, whole batches."""
+    run = tmp_path_factory.mktemp("runs") / "plain"
+    fit(config(run, deepspeed="none", micro_batch=4))
+    return run
+
+
+@pytest.fixture(scope="module")
+def zero2(tmp_path_factory: pytest.TempPathFactory, config: Callable[..., FitConfig]) -> Path:
+    """An uninterrupted run of DeepSpeed in one process, two micro-batches a step."""
+    run = tmp_path_factory.mktemp("runs") / "zero2"
+    fit(config(run))
+    return run
+
+
+def test_deepspeed_makes_the_steps_of_plain_torch(plain: Path, zero2: Path, losses: Losses) -> None:
+    assert len(losses(plain)) == STEPS
+    assert losses(plain)[-1] < losses(plain)[0]
+    assert losses(zero2) == pytest.approx(losses(plain), abs=2e-5)
+
+
+def test_two_processes_make_the_steps_of_one(
+    plain: Path, tmp_path: Path, config: Callable[..., FitConfig], losses: Losses
+) -> None:
+    run = tmp_path / "run"
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    process = start([*launcher, *command(config(run, micro_batch=1))])
+    log, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, log
+    assert "DeepSpeedEngine, ZeRO stage 2, world size 2" in log
+    assert losses(run) == pytest.approx(losses(plain), abs=2e-5)
+
+
+def test_a_killed_run_carries_on_as_if_nothing_had_been(
+    zero2: Path, tmp_path: Path, config: Callable[..., FitConfig], losses: Losses
+) -> None:
+    killed = config(tmp_path / "run")
+    process = start(command(killed))
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-00000002"
+    while not checkpoint.exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "running"
+
+    record = fit(killed)
+    assert record["status"] == "finished"
+    assert losses(tmp_path / "run") == losses(zero2)
+
+
+def test_a_run_folder_tells_what_was_run(zero2: Path) -> None:
+    record = json.loads((zero2 / "run.json").read_text())
+    assert record["engine"] == "DeepSpeedEngine, ZeRO stage 2, world size 1"
+    assert record["config"]["warmup"] == 1
+    assert record["best"]["step"] == STEPS
+    assert {"torch", "deepspeed", "transformers"} <= record["versions"].keys()
+    first = json.loads((zero2 / "metrics.jsonl").read_text().splitlines()[0])
+    assert first["step"] == 1
+    assert first["audio_seconds_per_second"] > 0
+    assert (zero2 / "model" / "model.safetensors").exists()
+    kept = sorted(path.name for path in (zero2 / "checkpoints").iterdir())
+    assert kept == ["step-00000004", "step-00000006"]
+    assert not list(zero2.glob("best-*"))
+
+
+def test_a_finished_run_is_not_trained_over_but_can_be_trained_on(
+    plain: Path, config: Callable[..., FitConfig], losses: Losses
+) -> None:
+    with pytest.raises(UserError, match=r"finished run; choose another --output.*--resume"):
+        fit(config(plain, deepspeed="none", micro_batch=4))
+    fit(config(plain, deepspeed="none", micro_batch=4, steps=STEPS + 1), resume=True)
+    assert len(losses(plain)) == STEPS + 1
+    last = [json.loads(line) for line in (plain / "metrics.jsonl").read_text().splitlines()]
+    assert [line["learning_rate"] > 0 for line in last if "loss" in line] == [True] * (STEPS + 1)
+
+
+def test_an_unfinished_run_does_not_carry_on_as_another(
+    plain: Path, tmp_path: Path, config: Callable[..., FitConfig]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    record = json.loads((plain / "run.json").read_text()) | {"status": "running"}
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"learning_rate = 0.001, not 0.01"):
+        fit(config(run, deepspeed="none", micro_batch=4, learning_rate=0.01, steps=STEPS + 1))
+
+
+def test_a_folder_of_something_else_is_left_alone(
+    tmp_path: Path, config: Callable[..., FitConfig]
+) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match="no run of ours"):
+        fit(config(tmp_path))
