@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from corpus.errors import UserError
+from corpus.errors import ItemError
 
 SAMPLE_RATE = 16_000
 """Hz; what Whisper's log-mel front end takes."""
@@ -29,7 +29,7 @@ MAX_HOLE_SECONDS = 3600.0
 Pcm = np.ndarray[Any, np.dtype[np.int16]]
 
 
-class MediaError(UserError):
+class MediaError(ItemError):
     """The file is no audio, or too broken to trust its timeline."""
 
 

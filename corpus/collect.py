@@ -15,7 +15,7 @@ from sqlalchemy import select
 
 from corpus import audio, console, engine
 from corpus.catalogue import Catalogue, Cue, Failure, Recording, Segment, Transcript, segment_id
-from corpus.errors import UserError
+from corpus.errors import ItemError, UserError
 from corpus.segment import MAX_SECONDS
 from corpus.sources import common_voice, licences, youtube
 from corpus.subtitles.reader import SubtitleTrack, read_subtitles
@@ -55,7 +55,7 @@ def fetch(
     if not urls and not search:
         raise UserError("nothing to fetch; give URLs or --search WORDS")
     with workspace.lock("media"):
-        entries = list(youtube.list_videos(urls, search, options, max_videos))
+        entries, unlisted = _list(urls, search, options, max_videos)
         waiting = _not_yet_decided(catalogue, entries)
         console.say(f"{len(entries)} videos listed, {len(waiting)} of them new or to be retried")
         stage = workspace.media / ".stage"
@@ -78,12 +78,31 @@ def fetch(
                 session.add(outcome)
                 catalogue.clear_failure(session, stage="fetch", item=outcome.id)
 
-        def fail(entry: youtube.Entry, error: UserError) -> None:
-            if isinstance(error, youtube.RateLimited):
-                raise error
+        def fail(entry: youtube.Entry, error: ItemError) -> None:
             _refuse(catalogue, entry, "bad_media", str(error), transient=True)
 
-        return engine.run(waiting, take, save, fail, desc="fetch", unit="video")
+        counts = engine.run(waiting, take, save, fail, desc="fetch", unit="video")
+    if unlisted is not None:
+        raise unlisted
+    return counts
+
+
+def _list(
+    urls: Sequence[str],
+    search: Sequence[str],
+    options: youtube.FetchOptions,
+    max_videos: int | None,
+) -> tuple[list[youtube.Entry], UserError | None]:
+    """What can be listed, and what is to be said at the end about what cannot."""
+    entries: list[youtube.Entry] = []
+    try:
+        for entry in youtube.list_videos(urls, search, options, max_videos):
+            entries.append(entry)
+    except youtube.RateLimited:
+        raise
+    except UserError as error:
+        return entries, error
+    return entries, None
 
 
 def _not_yet_decided(catalogue: Catalogue, entries: Sequence[youtube.Entry]) -> list[youtube.Entry]:
@@ -253,7 +272,7 @@ def add(
 
         def decode(file: OwnFile) -> Recording | None:
             if not file.path.is_file():
-                raise UserError(f"{file.path}: no such file")
+                raise ItemError(f"{file.path}: no such file")
             digest = _sha256(file.path)
             identity = f"file:{digest[:16]}"
             if identity in done:
@@ -267,7 +286,7 @@ def add(
                     session.add(recording)
                 catalogue.clear_failure(session, stage="add", item=str(file.path))
 
-        def fail(file: OwnFile, error: UserError) -> None:
+        def fail(file: OwnFile, error: ItemError) -> None:
             with catalogue.session() as session:
                 catalogue.record_failure(
                     session,
@@ -315,7 +334,7 @@ def _own_recording(
 def _take_whole(recording: Recording, text: str, origin: str) -> None:
     """Make a short recording with a known text one segment; a longer one is left to be cut."""
     if recording.duration_ms > MAX_SECONDS * 1000:
-        raise UserError(
+        raise ItemError(
             f"{recording.title}: {recording.duration_ms / 1000:.1f} s with one text; "
             f"a segment has at most {MAX_SECONDS:.0f} s: cut it, or give subtitles"
         )
@@ -357,7 +376,7 @@ def import_common_voice(workspace: Workspace, catalogue: Catalogue, folder: Path
             for clip in batch:
                 try:
                     session.add(_clip_recording(clip, release, source))
-                except UserError as error:
+                except ItemError as error:
                     failed += 1
                     catalogue.record_failure(
                         session,
@@ -383,7 +402,7 @@ def _clip_recording(
         id=_clip_id(clip),
         source=source,
         title=clip.path.stem,
-        speaker=f"common-voice:{clip.speaker}",
+        speaker=f"common-voice:{clip.speaker}" if clip.speaker else None,
         language=clip.locale,
         licence_raw="CC0 1.0",
         licence="CC0-1.0",

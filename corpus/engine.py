@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from corpus import console
-from corpus.errors import UserError
+from corpus.errors import ItemError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,14 +27,14 @@ def run(
     items: Sequence[Item],
     work: Callable[[Item], Result],
     save: Callable[[Item, Result], None],
-    fail: Callable[[Item, UserError], None],
+    fail: Callable[[Item, ItemError], None],
     *,
     desc: str,
     unit: str,
 ) -> Counts:
-    """Do `work` on every item and `save` it at once; a `UserError` goes to `fail`, and on it goes.
+    """Do `work` on every item and `save` it at once; an `ItemError` goes to `fail`, and on it goes.
 
-    Any other exception is a defect, not a property of the item, and ends the run.
+    Any other exception is no property of the item (a full disk, a defect) and ends the run.
     """
     done = failed = 0
     if not items:
@@ -42,7 +42,7 @@ def run(
     for item in console.progress(items, total=len(items), desc=desc, unit=unit):
         try:
             result = work(item)
-        except UserError as error:
+        except ItemError as error:
             fail(item, error)
             failed += 1
         else:

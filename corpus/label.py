@@ -15,7 +15,7 @@ from sqlalchemy import exists, select
 
 from corpus import audio, console, engine
 from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript
-from corpus.errors import UserError
+from corpus.errors import ItemError, UserError
 from corpus.text import base_language, clean_transcript
 from corpus.workspace import Workspace
 
@@ -198,7 +198,7 @@ def label_segments(
             )
             catalogue.clear_failure(session, stage="label", item=segment_id)
 
-    def fail(segment_id: str, error: UserError) -> None:
+    def fail(segment_id: str, error: ItemError) -> None:
         with catalogue.session() as session:
             catalogue.record_failure(
                 session,

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from corpus import audio, engine
 from corpus.catalogue import Catalogue, Recording, Segment, Transcript, segment_id
-from corpus.errors import UserError
+from corpus.errors import ItemError
 from corpus.text import clean_transcript
 from corpus.workspace import Workspace
 
@@ -191,7 +191,7 @@ def segment_recordings(
                     transient=False,
                 )
 
-    def fail(recording_id: str, error: UserError) -> None:
+    def fail(recording_id: str, error: ItemError) -> None:
         with catalogue.session() as session:
             catalogue.record_failure(
                 session,

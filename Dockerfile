@@ -1,0 +1,39 @@
+# The three commands, with DeepSpeed, on an NVIDIA GPU:
+#   docker build -t whisper-harvest .
+#   docker run --gpus all --ipc=host --ulimit memlock=-1 -v "$PWD:/work" whisper-harvest train --help
+# and on a CPU:
+#   docker build -t whisper-harvest:cpu --build-arg BASE=ubuntu:24.04 .
+#
+# The CUDA libraries come with torch's wheels, so the base image only has to let the driver in.
+# --ipc=host: NCCL and the data loader's workers need more shared memory than Docker's 64 MB.
+ARG BASE=nvidia/cuda:13.0.1-base-ubuntu24.04
+FROM ${BASE}
+
+# A compiler and Python's headers: torch.compile builds launchers, DeepSpeed its CPU Adam.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends python3 python3-venv python3-dev gcc g++ \
+    && rm -rf /var/lib/apt/lists/*
+
+# The version of torch; for a CPU wheel give pip the place of one:
+#   --build-arg TORCH="torch==2.13.0 --index-url URL"
+ARG TORCH="torch==2.13.0"
+ENV PATH=/opt/venv/bin:$PATH PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1
+WORKDIR /opt/whisper-harvest
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY corpus corpus
+COPY review_app review_app
+COPY train train
+RUN python3 -m venv /opt/venv \
+    && pip install --constraint constraints.txt ${TORCH} \
+    && pip install --constraint constraints.txt ".[youtube]"
+
+# Compiled kernels and downloaded models outlive the container in one volume.
+ENV HF_HOME=/cache/hf \
+    TORCH_EXTENSIONS_DIR=/cache/torch_extensions \
+    TORCHINDUCTOR_CACHE_DIR=/cache/inductor \
+    TRITON_CACHE_DIR=/cache/triton
+RUN useradd --create-home --uid 10001 harvest && mkdir -p /cache /work && chown harvest /cache /work
+USER harvest
+VOLUME /cache
+WORKDIR /work
+CMD ["corpus", "--help"]
