@@ -40,6 +40,14 @@ LanguageTokenOption = Annotated[
 ]
 
 
+@app.callback()
+def launched(
+    local_rank: Annotated[int | None, typer.Option("--local_rank", hidden=True)] = None,
+) -> None:
+    """Fine-tune Whisper on a data set, measure it, and export it."""
+    # The deepspeed launcher adds --local_rank, and tells the same by LOCAL_RANK.
+
+
 @app.command(epilog=FIT_EXAMPLES)
 def fit(
     datasets: Annotated[
@@ -93,7 +101,6 @@ def fit(
     resume: Annotated[
         bool, typer.Option("--resume", help="Train a finished run on, with more --steps.")
     ] = False,
-    local_rank: Annotated[int | None, typer.Option("--local_rank", hidden=True)] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:

@@ -14,7 +14,7 @@ STAGES = {"zero1": 1, "zero2": 2}
 ENGINE_KEYS = frozenset(
     {
         "activation_checkpointing", "bf16", "comms_logger", "communication_data_type",
-        "dump_state", "flops_profiler", "fp16", "gradient_clipping", "memory_breakdown",
+        "dump_state", "flops_profiler", "gradient_clipping", "memory_breakdown",
         "prescale_gradients", "seq_parallel_communication_data_type", "steps_per_print",
         "wall_clock_breakdown", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer",
         "zero_optimization",

@@ -168,25 +168,26 @@ def whole_window(number: int, row: Mapping[str, Any]) -> Window:
 def can_take_apart(row: Mapping[str, Any]) -> bool:
     """Whether nothing is lost when a row's segments meet others."""
     segments = row["segments"]
-    if not segments or row["previous_text"] or segments[-1]["end"] > row["duration"] + GRID_SECONDS:
+    if not segments or not all(segment["text"].strip() for segment in segments):
+        return False  # silence is material too
+    if row["previous_text"] or segments[-1]["end"] > row["duration"] + GRID_SECONDS:
         return False
     return len(segments) > 1 or segments[0]["end"] - segments[0]["start"] < LONG_SEGMENT_SECONDS
 
 
 def take_apart(number: int, row: Mapping[str, Any], encode: Encode) -> Iterator[Clip]:
-    """The segments of row `number` that hold text."""
+    """The segments of row `number`."""
     for index, segment in enumerate(row["segments"]):
         start = round(segment["start"] * SAMPLE_RATE)
         stop = round(min(segment["end"], row["duration"]) * SAMPLE_RATE)
-        if stop > start and segment["text"].strip():
-            piece = Piece(
-                id=f"{number}/{index}",
-                seconds=(stop - start) / SAMPLE_RATE,
-                tokens=len(encode(spaced(segment["text"], row["language"]))),
-                language=row["language"],
-                speaker=segment["speaker"],
-            )
-            yield Clip(piece, number, start, stop, segment["text"])
+        piece = Piece(
+            id=f"{number}/{index}",
+            seconds=(stop - start) / SAMPLE_RATE,
+            tokens=len(encode(spaced(segment["text"], row["language"]))),
+            language=row["language"],
+            speaker=segment["speaker"],
+        )
+        yield Clip(piece, number, start, stop, segment["text"])
 
 
 def join(clips: Sequence[Clip]) -> Window:

@@ -173,7 +173,7 @@ class TorchEngine:
 
     def __init__(self, loss: nn.Module, optimizer: Any, schedule: Any, *, bf16: bool) -> None:
         self.loss, self.optimizer, self.schedule, self.bf16 = loss, optimizer, schedule, bf16
-        self.description = "plain torch, 1 process"
+        self.description = f"plain torch, 1 process, {'bf16' if bf16 else 'fp32'}"
 
     def step(self, micro_batches: Sequence[Inputs], tokens: float) -> tuple[float, float]:
         """See `Engine.step`."""
@@ -222,9 +222,10 @@ class DeepSpeedEngine:
         # DeepSpeed averages over processes and accumulation steps; what we give it is a share of
         # the global mean, to be summed.
         self.shares = processes.world * settings["gradient_accumulation_steps"]
+        precision = "bf16" if self.engine.bfloat16_enabled() else "fp32"
         self.description = (
             f"{type(self.engine).__name__}, ZeRO stage {self.engine.zero_optimization_stage()}, "
-            f"world size {processes.world}"
+            f"world size {processes.world}, {precision}"
         )
 
     def step(self, micro_batches: Sequence[Inputs], tokens: float) -> tuple[float, float]:

@@ -127,7 +127,6 @@ class Run:
             "config": _settings(self.config, self.plan),
             "engine": self.engine.description,
             "processes": self.processes.world,
-            "precision": "bf16" if self.processes.bf16 else "fp32",
             "device": _device_name(self.processes.device),
             "versions": _versions(),
             "dropped": dict(material.dropped),
@@ -137,8 +136,7 @@ class Run:
             checkpoint.write_json(self.folder / "run.json", self.record)
             self._forget_after(self.step)
         told = {
-            "engine": f"{self.engine.description}, {self.record['precision']} on "
-            f"{self.record['device']}",
+            "engine": f"{self.engine.description} on {self.record['device']}",
             "data": f"{len(material.whole)} windows as built, {len(material.clips)} segments to "
             f"pack; left out: {dict(material.dropped) or 'none'}",
             "plan": f"{self.plan.steps} steps of {self.plan.batch_size} windows, learning rate "

@@ -65,6 +65,26 @@ def test_rows_with_previous_text_stay_as_they_were_built(rows: Any, material: Ma
     assert {window.id for window in material.whole} == kept
 
 
+def test_windows_without_speech_are_kept(
+    tmp_path: Path, tokenizer: Any, vocabulary: Vocabulary
+) -> None:
+    silence = LabelledSegment(
+        np.zeros(SAMPLE_RATE, np.int16), "", None, "tones", "s", "CC0-1.0", "release", True
+    )
+    row = window_row("silence", [silence], language="en")
+    write_dataset(tmp_path / "d", {"train": [row]}, readme="", attribution="", manifest={})
+    material = gather(open_split([tmp_path / "d"], "train"), tokenizer, vocabulary)
+    assert [window.id for window in material.epoch(0, 0)] == ["silence"]
+
+
+def test_several_datasets_are_one_material(
+    dataset: Path, material: Material, tokenizer: Any, vocabulary: Vocabulary
+) -> None:
+    both = gather(open_split([dataset, dataset], "train"), tokenizer, vocabulary)
+    assert len(both.clips) == 2 * len(material.clips)
+    assert len(both.whole) == 2 * len(material.whole)
+
+
 def test_without_repacking_all_windows_are_as_built(
     rows: Any, tokenizer: Any, vocabulary: Vocabulary
 ) -> None:

@@ -112,7 +112,7 @@ def test_a_killed_run_carries_on_as_if_nothing_had_been(
 
 def test_a_run_folder_tells_what_was_run(zero2: Path) -> None:
     record = json.loads((zero2 / "run.json").read_text())
-    assert record["engine"] == "DeepSpeedEngine, ZeRO stage 2, world size 1"
+    assert record["engine"] == "DeepSpeedEngine, ZeRO stage 2, world size 1, fp32"
     assert record["config"]["warmup"] == 1
     assert record["best"]["step"] == STEPS
     assert {"torch", "deepspeed", "transformers"} <= record["versions"].keys()
