@@ -116,11 +116,13 @@ def make_plan(
     if not kept:
         raise UserError("no segment is kept; look at `corpus status`, then run `corpus verdict`")
     seconds: dict[str, float] = defaultdict(float)
-    fixed: dict[str, Split] = {}
+    given: dict[str, set[str]] = defaultdict(set)
     for item in kept:
         seconds[item.recording.group] += item.seconds
         if item.recording.split:
-            fixed[item.recording.group] = cast(Split, item.recording.split)
+            given[item.recording.group].add(item.recording.split)
+    # What a source puts into test stays out of train wherever else the same speaker turns up.
+    fixed = {group: cast(Split, max(splits, key=SPLITS.index)) for group, splits in given.items()}
     assigned = assign_splits(
         seconds,
         dev_seconds=dev_hours * 3600,
@@ -130,7 +132,7 @@ def make_plan(
     )
     singles: dict[str, list[Kept]] = {split: [] for split in SPLITS}
     for item in kept:
-        split = assigned.splits[item.recording.group]
+        split = item.recording.split or assigned.splits[item.recording.group]
         if split != "train" and item.label_kind == "pseudo":
             left_out[f"{split}: labelled by a model only"] += 1
         else:
@@ -150,10 +152,16 @@ def make_plan(
     return Plan(
         rows=rows,
         left_out=dict(left_out),
-        warnings=list(assigned.warnings),
+        warnings=[*assigned.warnings, *_shared_speakers(given)],
         settings=settings,
         fingerprint=_fingerprint(rows, settings),
     )
+
+
+def _shared_speakers(given: dict[str, set[str]]) -> Iterator[str]:
+    shared = sum(len(splits) > 1 for splits in given.values())
+    if shared:
+        yield f"{shared} speaker(s) are in more than one split of their own source; kept so"
 
 
 def _kept_segments(
@@ -253,7 +261,7 @@ def build(workspace: Workspace, name: str, plan: Plan) -> tuple[Path, bool]:
     totals = {split: _totals(rows) for split, rows in plan.rows.items()}
     write_dataset(
         folder,
-        {split: _read_rows(workspace, split, rows) for split, rows in plan.rows.items()},
+        {split: _read_rows(workspace, split, rows) for split, rows in plan.rows.items() if rows},
         readme=dataset_card(
             name,
             languages=sorted({item.recording.language for item in plan.kept}),
