@@ -1,1 +1,1 @@
-"""The demonstration: synthetic speakers, a small Whisper of their speech, and a video site on loopback."""
+"""The demonstration: synthetic speakers, a small Whisper for them, a video site on loopback."""

@@ -176,7 +176,7 @@ def utter(text: str, voice: Voice) -> Utterance:
     loud = np.flatnonzero(np.abs(pcm.astype(np.int32)) > 200)
     first, last = max(0, loud[0] - rate // 50), min(len(pcm), loud[-1] + rate // 50)
     begin, end = first / rate, last / rate
-    # Words that are spoken as one, such as "in the", have one event; its time is shared by characters.
+    # Words that are spoken as one, such as "in the", have one event, shared out by characters.
     words[len(text) + 1] = end
     times = (
         np.interp(range(len(text) + 2), sorted(words), [words[i] for i in sorted(words)]) - begin
