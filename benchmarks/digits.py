@@ -36,10 +36,10 @@ def measure(options: argparse.Namespace) -> list[Figure]:
         workspace = Path(scratch) / "workspace"
         dataset, trained = workspace / "datasets" / "digits", workspace / "runs" / "digits"
         at = ("--workspace", workspace)
-        _run("corpus.cli", "init", workspace, "--language", "en")
-        _run("corpus.cli", "add", manifest, "--license", "CC-BY-SA-4.0", *at)
-        _run("corpus.cli", "verdict", *at)
-        _run("corpus.cli", "build", "digits", "--tokenizer", MODEL, *at)
+        _run("corpus", "init", workspace, "--language", "en")
+        _run("corpus", "add", manifest, "--license", "CC-BY-SA-4.0", *at)
+        _run("corpus", "verdict", *at)
+        _run("corpus", "build", "digits", "--tokenizer", MODEL, *at)
         before = _json("train", "evaluate", MODEL, dataset)
         _run(
             *(["torch.distributed.run", "--standalone", "--nproc-per-node", options.processes, "-m"]

@@ -367,7 +367,3 @@ def status(
         console.print_json(found)
     else:
         report.print_status(found)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,6 +13,8 @@ import sys
 import time
 import uuid
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,64 @@ from demo import material
 from demo.video_site import VideoSite
 
 MODEL = Path(__file__).with_name("model")
-FIT_OPTIONS = ["--steps", "120", "--batch-size", "8", "--learning-rate", "1e-3"]
-"""For a model of this size and ten minutes of speech; real models: see the README."""
+FIT_STEPS, FIT_BATCH, FIT_RATE = 120, 8, 1e-3
+"""For a model of this size and a quarter of an hour of speech; real models: see the README."""
 
-COMMANDS = {"corpus": ["corpus.cli"], "train": ["train"], "review_app": ["review_app.cli"]}
 
 REVIEWS = 12
 """How many segments the demo's reviewer corrects."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A command that ran: its name, and the seconds it took with the start of its process."""
+
+    name: str
+    seconds: float
+
+
+@dataclass
+class Shell:
+    """Runs the three programs in this Python, as a person would, and notes how long they take."""
+
+    timings: list[Timed] = field(default_factory=list)
+
+    def run(self, program: str, *arguments: object) -> str:
+        """Show a command, run it, and return what it printed; a failure ends everything."""
+        show(program, *arguments)
+        started = time.monotonic()
+        as_json = "--json" in arguments
+        done = subprocess.run(
+            command_line(program, *arguments),
+            env=OFFLINE,
+            stdout=subprocess.PIPE if as_json else None,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            sys.exit(done.returncode)
+        name = f"{program} {arguments[0]}"
+        self.timings.append(Timed(name, time.monotonic() - started))
+        return done.stdout
+
+    def json(self, program: str, *arguments: object) -> Any:
+        """Run a command with --json and read what it printed."""
+        return json.loads(self.run(program, *arguments, "--json"))
+
+
+OFFLINE = {**os.environ, "HF_HUB_OFFLINE": "1"}
+"""Nothing in the demo may ask the Hub."""
+
+
+def command_line(program: str, *arguments: object) -> list[str]:
+    """The command line of one of the three programs, in this Python."""
+    return [sys.executable, "-m", program, *map(str, arguments)]
+
+
+def show(program: str, *arguments: object) -> None:
+    """Print a command as one would type it."""
+    words = [os.path.relpath(a) if isinstance(a, Path) else str(a) for a in arguments]
+    console.say(f"\n$ {' '.join([program, *words])}")
 
 
 def main() -> None:
@@ -36,86 +89,53 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", default="demo-workspace", type=Path)
     folder = parser.parse_args().folder.resolve()
     started = time.monotonic()
-    demo(folder)
+    demo(folder, Shell())
     console.say(f"\nthe demo took {time.monotonic() - started:.0f} s")
 
 
-def demo(folder: Path) -> None:
+def demo(folder: Path, shell: Shell) -> None:
     """Do everything and print the table."""
     console.say("making synthetic talks and a small release")
     videos, talks = material.make_videos(folder / "material" / "videos")
     release = material.make_release(folder / "material")
     workspace = folder / "workspace"
-    if not workspace.exists():
-        run("corpus", "init", workspace, "--language", "en")
     at = ("--workspace", workspace)
+    if not workspace.exists():
+        shell.run("corpus", "init", workspace, "--language", "en")
     with VideoSite(videos, {material.PLAYLIST: [video.id for video in videos]}) as site:
-        run(
+        shell.run(
             *("corpus", "fetch", "--license", "cc", "--proxy", site.proxy_url),
             *("--no-check-certificate", "--no-sleep", *at),
             f"https://www.youtube.com/playlist?list={material.PLAYLIST}",
         )
-        media_requests = site.requested("/videoplayback")
-    run("corpus", "import", "common-voice", release, *at)
-    run("corpus", "segment", "--target-seconds", "8", *at)
-    labelled = run_json("corpus", "label", "--model", MODEL, "--json", *at)
-    run("corpus", "verdict", "--preset", "lenient", *at)
+        downloads = site.requested("/videoplayback")
+    shell.run("corpus", "import", "common-voice", release, *at)
+    shell.run("corpus", "segment", "--target-seconds", "8", *at)
+    labelled = shell.json("corpus", "label", "--model", MODEL, *at)
+    shell.run("corpus", "verdict", "--preset", "lenient", *at)
     review(workspace, talks)
-    run("corpus", "verdict", "--preset", "lenient", *at)
-    run("corpus", "build", "demo", "--tokenizer", MODEL, *at)
+    shell.run("corpus", "verdict", "--preset", "lenient", *at)
+    shell.run("corpus", "build", "demo", "--tokenizer", MODEL, *at)
 
     dataset, trained = workspace / "datasets" / "demo", workspace / "runs" / "demo"
     if not (trained / "model").exists():
-        run("train", "fit", dataset, "--model", MODEL, "--output", trained, *FIT_OPTIONS)
-    before = run_json("train", "evaluate", MODEL, dataset, "--json")
-    after = run_json("train", "evaluate", trained, dataset, "--json")
+        shell.run(
+            *("train", "fit", dataset, "--model", MODEL, "--output", trained),
+            *("--steps", FIT_STEPS, "--batch-size", FIT_BATCH, "--learning-rate", FIT_RATE),
+        )
+    before = shell.json("train", "evaluate", MODEL, dataset)
+    after = shell.json("train", "evaluate", trained, dataset)
     if not (trained / "ct2").exists():
-        run("train", "export", trained, "--to", "ct2")
+        shell.run("train", "export", trained, "--to", "ct2")
 
-    print_result(run_json("corpus", "status", "--json", *at), dataset, before, after)
+    print_result(shell.json("corpus", "status", *at), dataset, before, after)
     console.say(
-        f"\nthis run downloaded {media_requests} media files and labelled "
-        f"{labelled['done']} segments"
+        f"\nThis run downloaded {downloads} media files and labelled {labelled['done']} segments."
     )
     console.say(
-        "\nThe speech is synthetic. To correct its labels in the browser:\n"
+        "The speech is synthetic. To correct its labels in the browser:\n"
         f"  {Path(sys.executable).parent / 'review_app'} --workspace {workspace}"
     )
-
-
-def command(program: str, *arguments: object) -> list[str]:
-    """The command line of one of the three programs, in this Python."""
-    return [sys.executable, "-m", *COMMANDS[program], *(str(a) for a in arguments)]
-
-
-def run(program: str, *arguments: object) -> None:
-    """Show a command and run it; a failure ends the demo with its exit code."""
-    show(program, *arguments)
-    done = subprocess.run(command(program, *arguments), env=environment(), check=False)
-    if done.returncode:
-        sys.exit(done.returncode)
-
-
-def run_json(program: str, *arguments: object) -> Any:
-    """Show a command, run it, and read the JSON that it prints."""
-    show(program, *arguments)
-    done = subprocess.run(
-        command(program, *arguments), env=environment(), stdout=subprocess.PIPE, check=False
-    )
-    if done.returncode:
-        sys.exit(done.returncode)
-    return json.loads(done.stdout)
-
-
-def show(program: str, *arguments: object) -> None:
-    """Print a command as one would type it."""
-    words = [program, *(os.path.relpath(a) if isinstance(a, Path) else str(a) for a in arguments)]
-    console.say(f"\n$ {' '.join(words)}")
-
-
-def environment() -> dict[str, str]:
-    """Nothing here may ask the Hub."""
-    return {**os.environ, "HF_HUB_OFFLINE": "1"}
 
 
 def review(workspace: Path, talks: dict[str, material.Talk]) -> None:
@@ -125,10 +145,10 @@ def review(workspace: Path, talks: dict[str, material.Talk]) -> None:
     """
     import httpx
 
-    shown = ["review_app", "--workspace", workspace, "--reviewer", "demo", "--port", 0]
-    show(str(shown[0]), *shown[1:])
+    arguments = ("--workspace", workspace, "--reviewer", "demo", "--port", 0)
+    show("review_app", *arguments)
     with subprocess.Popen(
-        command(*map(str, shown)), env=environment(), stdout=subprocess.PIPE, text=True
+        command_line("review_app", *arguments), env=OFFLINE, stdout=subprocess.PIPE, text=True
     ) as server:
         try:
             assert server.stdout is not None
@@ -173,15 +193,15 @@ def print_result(
     train = manifest["splits"]["train"]
     refused = Counter(f["reason"] for f in status["failures"] if f["stage"] == "fetch")
     taken = status["sources"]["youtube"]["recordings"]
-    rows: list[list[object]] = [
+    rows: list[Sequence[object]] = [
         ["videos seen", taken + sum(refused.values())],
         ["videos taken", taken],
-        *([f"videos refused: {reason}", count] for reason, count in sorted(refused.items())),
+        *[[f"videos refused: {reason}", count] for reason, count in sorted(refused.items())],
         ["recordings, with the release", status["recordings"]],
-        *(
+        *[
             [f"hours labelled by {kind}", f"{hours:.2f}"]
             for kind, hours in manifest["hours_by_label_kind"].items()
-        ),
+        ],
         ["30 s windows to train on", train["rows"]],
         ["of these filled with speech", f"{train['speech_seconds'] / (train['rows'] * 30):.1%}"],
         ["test words, speakers unheard", before["normalised"]["words"]],

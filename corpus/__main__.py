@@ -1,0 +1,5 @@
+"""`python -m corpus`: the command `corpus`."""
+
+from corpus.cli import main
+
+main()
