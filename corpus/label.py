@@ -22,6 +22,12 @@ from corpus.workspace import Workspace
 CT2_WEIGHTS = "model.bin"
 """The file that makes a folder a CTranslate2 model."""
 
+CT2_FOLDER = "ct2"
+"""Where `train export` puts one, in the run's folder."""
+
+HUB_FILES = ["*.json", "*.txt", "model.safetensors", "model-*.safetensors", CT2_WEIGHTS]
+"""What of a Hub model is needed: weights in one form, tokenizer and settings."""
+
 BEAM_SIZE = 5
 
 
@@ -45,21 +51,43 @@ class Model:
 def find_model(workspace: Workspace, name: str) -> Model:
     """The model behind a name: a CTranslate2 folder, a Hugging Face folder, a run, or a Hub name.
 
-    A Hugging Face folder is converted to CTranslate2 once and kept in the workspace.
+    A Hugging Face model is converted to CTranslate2 once and kept in the workspace.
 
     Raises:
-        UserError: the folder holds no Whisper model.
+        UserError: there is no Whisper model.
     """
     folder = workspace.path(name) if workspace.path(name).is_dir() else Path(name).expanduser()
     if not folder.is_dir():
         if name.startswith((".", "/", "~")):
             raise UserError(f"{name}: no such model folder")
-        return Model(name, name)
+        folder = _download(name)
+        return _local_model(workspace, folder, name.replace("/", "--"))
     if (folder / "model").is_dir():  # a run of `train fit`
-        return find_model(workspace, str(folder / "model"))
+        folder = folder / "model"
     folder = folder.resolve()
+    in_run = folder.name in {"model", CT2_FOLDER}
+    return _local_model(workspace, folder, folder.parent.name if in_run else folder.name)
+
+
+def _download(name: str) -> Path:
+    """A model of the Hub in the local cache; a plain size such as large-v3 is faster-whisper's."""
+    from faster_whisper.utils import download_model
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(
+            snapshot_download(name, allow_patterns=HUB_FILES)
+            if "/" in name
+            else download_model(name)
+        )
+    except (ValueError, OSError) as error:  # the Hub's exceptions are kinds of these
+        reason = " ".join(str(error).split())
+        raise UserError(f"no model folder {name}, and it cannot be fetched: {reason}") from error
+
+
+def _local_model(workspace: Workspace, folder: Path, title: str) -> Model:
     if (folder / CT2_WEIGHTS).exists():
-        return Model(folder.name, str(folder))
+        return Model(title, str(folder))
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise UserError(
@@ -68,8 +96,8 @@ def find_model(workspace: Workspace, name: str) -> Model:
         )
     digest = hashlib.sha256()
     for path in weights:
-        digest.update(path.read_bytes())
-    title = folder.parent.name if folder.name == "model" else folder.name
+        with path.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
     return Model(title, str(_convert(workspace, folder, f"{title}-{digest.hexdigest()[:8]}")))
 
 
