@@ -9,7 +9,7 @@ reviewer who skipped it.
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Select, and_, case, exists, func, or_, select
+from sqlalchemy import Select, and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from corpus.catalogue import Decision, Score, Segment, Transcript, Verdict
@@ -41,17 +41,20 @@ class Conflict(UserError):
     """The decision is about a state of the segment that is no longer so."""
 
 
+_PSEUDO = (
+    select(Transcript.segment_id, func.max(Transcript.id).label("id"))
+    .where(Transcript.kind == "pseudo")
+    .group_by(Transcript.segment_id)
+    .subquery()
+)
+"""The newest pseudo-label of each segment."""
+
+
 def next_segment(session: Session, reviewer: str, exclude: Collection[str] = ()) -> Segment | None:
     """The segment that `reviewer` should hear next, or None when everything is decided.
 
     `exclude` names segments that the browser holds already.
     """
-    pseudo = (
-        select(Transcript.segment_id, func.max(Transcript.id).label("id"))
-        .where(Transcript.kind == "pseudo")
-        .group_by(Transcript.segment_id)
-        .subquery()
-    )
     skipped = (
         select(Decision.segment_id, func.max(Decision.id).label("id"))
         .where(Decision.reviewer == reviewer, Decision.action == "skip")
@@ -61,8 +64,7 @@ def next_segment(session: Session, reviewer: str, exclude: Collection[str] = ())
     rank = case((Verdict.verdict == "review", 0), (Verdict.verdict == "drop", 2), else_=1)
     return session.scalar(
         _waiting(select(Segment))
-        .outerjoin(pseudo, pseudo.c.segment_id == Segment.id)
-        .outerjoin(Score, and_(Score.transcript_id == pseudo.c.id, Score.name == "avg_logprob"))
+        .outerjoin(Score, and_(Score.transcript_id == _PSEUDO.c.id, Score.name == "avg_logprob"))
         .outerjoin(skipped, skipped.c.segment_id == Segment.id)
         .where(Segment.id.not_in(exclude))
         .order_by(
@@ -83,12 +85,15 @@ def count_waiting(session: Session) -> int:
 
 def _waiting(query: Select[Any]) -> Select[Any]:
     """Restrict a query on segments to those that are in the queue."""
-    return query.outerjoin(Verdict, Verdict.segment_id == Segment.id).where(
-        or_(
-            Verdict.verdict == "review",
-            exists().where(Transcript.segment_id == Segment.id, Transcript.kind == "pseudo"),
-        ),
-        ~exists().where(Decision.segment_id == Segment.id, Decision.action != "skip"),
+    # Subqueries that do not refer to the outer row: each is evaluated once, not once per segment.
+    decided = select(Decision.segment_id).where(Decision.action != "skip")
+    return (
+        query.outerjoin(Verdict, Verdict.segment_id == Segment.id)
+        .outerjoin(_PSEUDO, _PSEUDO.c.segment_id == Segment.id)
+        .where(
+            or_(Verdict.verdict == "review", _PSEUDO.c.id.is_not(None)),
+            Segment.id.not_in(decided),
+        )
     )
 
 

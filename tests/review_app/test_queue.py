@@ -1,8 +1,11 @@
 """Which segment is next, and what a decision stores."""
 
-import pytest
+import time
 
-from corpus.catalogue import Catalogue, Decision, Segment, Transcript
+import pytest
+from sqlalchemy import insert
+
+from corpus.catalogue import Catalogue, Decision, Score, Segment, Transcript
 from corpus.errors import UserError
 from review_app import queue
 
@@ -208,3 +211,37 @@ def test_progress_counts_each_reviewers_decisions_and_minutes(
             },
             {"reviewer": "Petr", "accept": 0, "correct": 0, "reject": 1, "skip": 0, "minutes": 0.1},
         ]
+
+
+def test_the_queue_of_ten_thousand_segments_answers_at_once(
+    catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    add_segment("first", 0, 1000, verdict="review")
+    numbers = range(2, 10_002)
+    with catalogue.session() as session:
+        session.execute(
+            insert(Segment),
+            [
+                {"id": f"s{n}", "recording_id": "files:tone", "start_ms": 0, "end_ms": n}
+                for n in numbers
+            ],
+        )
+        session.execute(
+            insert(Transcript),
+            [
+                {"id": n, "segment_id": f"s{n}", "kind": "pseudo", "origin": "m", "text": ""}
+                for n in numbers
+            ],
+        )
+        session.execute(
+            insert(Score),
+            [{"transcript_id": n, "name": "avg_logprob", "value": -1.0} for n in numbers],
+        )
+    with catalogue.session() as session:
+        started = time.perf_counter()
+        segment = queue.next_segment(session, "Jana")
+        assert queue.count_waiting(session) == 10_001
+        # A look-up per segment in the wrong index takes over ten times as long.
+        assert time.perf_counter() - started < 2.0
+    assert segment is not None
+    assert segment.id == "files:tone@0-1000"
