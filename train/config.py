@@ -11,6 +11,9 @@ from corpus.errors import UserError
 
 STAGES = {"zero1": 1, "zero2": 2}
 
+MAX_GRADIENT_NORM = 1.0
+"""As in Whisper's pre-training (Radford et al. 2022, appendix F)."""
+
 ENGINE_KEYS = frozenset(
     {
         "activation_checkpointing", "bf16", "comms_logger", "communication_data_type",
@@ -196,10 +199,12 @@ def deepspeed_config(choice: str, plan: Plan, *, on_gpu: bool, bf16: bool) -> di
         UserError: a user's file is unreadable, or sets what the command line sets.
     """
     made: dict[str, Any] = {
-        "gradient_clipping": 1.0,
+        "gradient_clipping": MAX_GRADIENT_NORM,
         "steps_per_print": 1_000_000_000,
         "bf16": {"enabled": bf16},
         "zero_allow_untested_optimizer": True,
+        # With offload_optimizer too, torch's AdamW: DeepSpeed's needs a compiler.
+        "zero_force_ds_cpu_optimizer": False,
         "zero_optimization": {
             "stage": STAGES.get(choice, 2),
             "overlap_comm": on_gpu,

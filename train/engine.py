@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from corpus.errors import UserError
-from train.config import Plan, deepspeed_config
+from train.config import MAX_GRADIENT_NORM, Plan, deepspeed_config
 
-BETAS, EPSILON, MAX_GRADIENT_NORM = (0.9, 0.98), 1e-6, 1.0
+BETAS, EPSILON = (0.9, 0.98), 1e-6
 """As in Whisper's pre-training (Radford et al. 2022, appendix F)."""
 
 WEIGHT_DECAY = 0.01
@@ -244,5 +244,7 @@ class DeepSpeedEngine:
 
     def load(self, folder: Path) -> None:
         """See `Engine.load`."""
-        self.engine.load_checkpoint(str(folder), tag="engine")
+        loaded, _ = self.engine.load_checkpoint(str(folder), tag="engine")
+        if loaded is None:
+            raise UserError(f"{folder} is damaged; remove it to carry on from the one before")
         _set_rates(self.optimizer, self.schedule)

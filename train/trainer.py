@@ -240,13 +240,11 @@ class Run:
         self.whisper.model.train()
         predictions = [p for part in self.processes.gather(mine) for p in part]
         rates = score(predictions)["normalised"]
-        self._log(
-            {"step": self.step, "dev_wer": rates["wer"], "dev_cer": rates["cer"],
-             "seconds": time.perf_counter() - began}
-        )  # fmt: skip
+        metrics = {"dev_wer": rates["wer"], "dev_cer": rates["cer"]}
+        self._log({"step": self.step, **metrics, "seconds": time.perf_counter() - began})
         self._say(f"step {self.step}: dev WER {rates['wer']:.2%}, CER {rates['cer']:.2%}")
         if self.best is None or rates["wer"] < self.best["dev_wer"]:
-            self.best = {"step": self.step, "dev_wer": rates["wer"], "dev_cer": rates["cer"]}
+            self.best = {"step": self.step, **metrics}
             if self.processes.first:
                 target = self.folder / f"best-{self.step:08d}"
                 models.save(self.whisper, target)

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,14 +131,3 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         manifest={},
     )
     return folder
-
-
-@pytest.fixture(scope="session")
-def losses() -> Callable[[Path], list[float]]:
-    """Reads the training losses of a run."""
-
-    def read(run: Path) -> list[float]:
-        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        return [line["loss"] for line in lines if "loss" in line]
-
-    return read
