@@ -1,1 +1,1 @@
-"""Fine-tunes Whisper on a data set made by `corpus build`, measures it and exports it."""
+"""Fine-tunes Whisper on a dataset made by `corpus build`, measures it and exports it."""

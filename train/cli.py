@@ -9,7 +9,7 @@ import typer
 from corpus import console
 from corpus.console import DebugOption, JsonOption
 
-app = console.new_app("Fine-tune Whisper on a data set, measure it, and export it.")
+app = console.new_app("Fine-tune Whisper on a dataset, measure it, and export it.")
 
 FIT_EXAMPLES = """Examples:
 
@@ -44,7 +44,7 @@ LanguageTokenOption = Annotated[
 def launched(
     local_rank: Annotated[int | None, typer.Option("--local_rank", hidden=True)] = None,
 ) -> None:
-    """Fine-tune Whisper on a data set, measure it, and export it."""
+    """Fine-tune Whisper on a dataset, measure it, and export it."""
     # The deepspeed launcher adds --local_rank, and tells the same by LOCAL_RANK.
 
 

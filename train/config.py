@@ -144,7 +144,7 @@ def read_config(file: Path | None, options: Mapping[str, Any]) -> FitConfig:
     """A configuration from a TOML file and the options given on the command line, which win.
 
     Raises:
-        UserError: no such file, an unknown key, a value of the wrong type, or no data set or model.
+        UserError: no such file, an unknown key, a value of the wrong type, or no dataset or model.
     """
     values: dict[str, Any] = {}
     if file is not None:
@@ -161,7 +161,7 @@ def read_config(file: Path | None, options: Mapping[str, Any]) -> FitConfig:
             raise UserError(f"{file}: {key} = {value!r} is not of type {kind}")
     values |= {key: value for key, value in options.items() if value not in (None, [], ())}
     if not values.get("datasets"):
-        raise UserError("no data set given; name the folder that `corpus build` made")
+        raise UserError("no dataset given; name the folder that `corpus build` made")
     if not values.get("model"):
         raise UserError("no model given; add --model, for example --model openai/whisper-small")
     values["datasets"] = tuple(str(folder) for folder in values["datasets"])

@@ -1,6 +1,6 @@
-"""From a data set to batches: windows are taken apart and packed anew each epoch.
+"""From a dataset to batches: windows are taken apart and packed anew each epoch.
 
-A row of the data set lists the segments in it, so short segments meet other neighbours in every
+A row of the dataset lists the segments in it, so short segments meet other neighbours in every
 epoch, and no copy of the audio is made. Rows that mean something as they are stay whole: those with
 previous text, those with a single long segment, those without speech.
 
@@ -118,7 +118,7 @@ def collect(
     repack: bool = True,
     language_token: str | None = None,
 ) -> Material:
-    """Sort the rows of a data set (without their audio) into `Material`.
+    """Sort the rows of a dataset (without their audio) into `Material`.
 
     What cannot be trained on is counted in `Material.dropped`; text is never cut to fit.
 
@@ -268,7 +268,7 @@ class Batch(NamedTuple):
 
 
 class Reader:
-    """Reads planned windows: a map-style data set for torch's DataLoader, indexed by the plan."""
+    """Reads planned windows: a map-style dataset for torch's DataLoader, indexed by the plan."""
 
     def __init__(
         self,
@@ -331,17 +331,15 @@ def read_flac(data: bytes, start: int = 0, stop: int | None = None) -> np.ndarra
 
     pcm, rate = soundfile.read(io.BytesIO(data), start=start, stop=stop, dtype="int16")
     if rate != SAMPLE_RATE or pcm.ndim != 1:
-        raise UserError(
-            "the data set's audio is not 16 kHz mono; build it anew with `corpus build`"
-        )
+        raise UserError("the dataset's audio is not 16 kHz mono; build it anew with `corpus build`")
     return pcm
 
 
 def open_split(folders: Sequence[Path], split: str) -> Any:
-    """One split of one or more data sets, laid end to end, as a `datasets.Dataset`.
+    """One split of one or more datasets, laid end to end, as a `datasets.Dataset`.
 
     Raises:
-        UserError: a folder is missing or is no data set, or none of them has the split.
+        UserError: a folder is missing or is no dataset, or none of them has the split.
     """
     from datasets import concatenate_datasets
 

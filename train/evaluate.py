@@ -117,7 +117,7 @@ def evaluate(
         output: where to write the predictions, one JSON object per line.
 
     Raises:
-        UserError: the model, the data set or the split is missing, or `output` exists.
+        UserError: the model, the dataset or the split is missing, or `output` exists.
     """
     if output is not None and output.exists():
         raise UserError(f"{output} exists; choose another --output or remove it")

@@ -1,4 +1,4 @@
-"""A tiny random Whisper and a small data set of tones, real in everything but what they say."""
+"""A tiny random Whisper and a small dataset of tones, real in everything but what they say."""
 
 import json
 import random
@@ -105,7 +105,7 @@ def spoken(chance: random.Random, number: int) -> LabelledSegment:
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set: train windows of one to four segments, single segments in dev and test."""
+    """A dataset: train windows of one to four segments, single segments in dev and test."""
     chance = random.Random(0)
     segments = [spoken(chance, number) for number in range(64)]
 
