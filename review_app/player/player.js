@@ -113,6 +113,7 @@ export function mount(root) {
     find("empty-text").textContent = trouble
       ? `The server cannot be reached (${trouble}). Trying again; nothing is lost.`
       : session.exhausted ? "Everything is reviewed." : "Loading…";
+    if (kept.childElementCount === session.kept.length) return; // an alert is read out once
     kept.hidden = session.kept.length === 0;
     fill(kept, session.kept, (one) => {
       const line = element("div");
