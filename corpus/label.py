@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import exists, select
+from sqlalchemy import select
 
 from corpus import audio, console, engine
 from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript
@@ -241,16 +241,16 @@ def label_segments(
 
 
 def _unlabelled(catalogue: Catalogue, origin: str, language: str) -> list[str]:
-    labelled = exists().where(
-        Transcript.segment_id == Segment.id,
+    # A list made once: SQLite would answer EXISTS by walking the index of kinds for each segment.
+    labelled = select(Transcript.segment_id).filter(
         (Transcript.kind == "release")
-        | ((Transcript.kind == "pseudo") & (Transcript.origin == origin)),
+        | ((Transcript.kind == "pseudo") & (Transcript.origin == origin))
     )
     with catalogue.session() as session:
         rows = session.execute(
             select(Segment.id, Recording.language)
             .join(Recording)
-            .filter(~labelled)
+            .filter(Segment.id.not_in(labelled))
             .order_by(Recording.id, Segment.start_ms)
         )
         # A video in another language would only be labelled with nonsense.
