@@ -11,7 +11,7 @@ from dataclasses import dataclass
 JOINERS = "\u200c\u200d"
 """Zero-width non-joiner and joiner: they shape letters in Persian, Bengali, Sinhala and others."""
 
-_APOSTROPHES = re.compile(r"(?<=\w)['\u2019\u02bc](?=\w)")
+_APOSTROPHES = re.compile(r"(?<=\w)['\u2019\u02bc]+(?=\w)")
 
 
 def base_language(code: str) -> str:
@@ -24,7 +24,6 @@ def clean_transcript(text: str) -> str:
 
     NFKC would rewrite fractions, ligatures and the Thai sara am; NFC leaves the text as written.
     """
-    text = unicodedata.normalize("NFC", text)
     kept = (
         " " if character.isspace() else character
         for character in text
@@ -32,7 +31,8 @@ def clean_transcript(text: str) -> str:
         or character.isspace()
         or unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Co"}
     )
-    return " ".join("".join(kept).split())
+    # Composed last: what stood between a letter and its mark may be gone only now.
+    return " ".join(unicodedata.normalize("NFC", "".join(kept)).split())
 
 
 def normalise(text: str) -> str:
@@ -41,15 +41,19 @@ def normalise(text: str) -> str:
     NFKC, casefolded, punctuation and symbols (categories P and S) to spaces, apostrophes inside a
     word and zero-width characters removed, combining marks kept.
     """
-    text = _APOSTROPHES.sub("", unicodedata.normalize("NFKC", text).casefold())
-    characters = []
-    for character in unicodedata.normalize("NFKC", text):
-        category = unicodedata.category(character)
-        if category.startswith(("P", "S")) or character.isspace():
-            characters.append(" ")
-        elif not category.startswith("C"):
-            characters.append(character)
-    return " ".join("".join(characters).split())
+    text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    visible = (
+        character
+        for character in text
+        if character.isspace() or not unicodedata.category(character).startswith("C")
+    )
+    text = _APOSTROPHES.sub("", "".join(visible))
+    words = "".join(
+        " " if unicodedata.category(character).startswith(("P", "S")) else character
+        for character in text
+    )
+    # Once more, for letters and marks that have only now become neighbours.
+    return " ".join(unicodedata.normalize("NFKC", words).split())
 
 
 @dataclass(frozen=True)
