@@ -2,11 +2,12 @@
 
 import contextlib
 import fcntl
+import re
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 
@@ -187,13 +188,14 @@ def init_workspace(root: Path, language: str) -> Workspace:
     Raises:
         UserError: there is one already, or the code is not a language code.
     """
-    import re
-
     if not re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", language):
         raise UserError(f"{language!r} is no language code; give one such as cs, hsb or pt-BR")
     if (root / CONFIG_NAME).exists():
         raise UserError(f"{root} is a workspace already; use it, or choose another folder")
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{root} cannot be made: {error.strerror}; choose another folder") from None
     (root / CONFIG_NAME).write_text(_TEMPLATE.format(language=language), encoding="utf-8")
     return open_workspace(root)
 
@@ -212,7 +214,9 @@ def open_workspace(path: Path | None = None) -> Workspace:
     else:
         root = path.expanduser().resolve()
         if not (root / CONFIG_NAME).exists():
-            raise UserError(f"{path} is no workspace; make one with `corpus init {path}`")
+            raise UserError(
+                f"{path} is no workspace; make one with `corpus init {path} --language CODE`"
+            )
     return Workspace(root, _read_config(root / CONFIG_NAME))
 
 
@@ -230,12 +234,25 @@ def _read_config(path: Path) -> Config:
     return config
 
 
-def _section(path: Path, name: str, kind: Any, data: dict[str, Any]) -> Any:
-    known = {item.name for item in fields(kind)}
-    for key in data:
+def _section(path: Path, name: str, kind: Any, data: Any) -> Any:
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: {name} is a section; write [{name}] and its settings below it")
+    known = get_type_hints(kind)
+    for key, value in data.items():
+        where = f"[{name}] {key}" if name else key
         if key not in known:
-            where = f"[{name}] {key}" if name else key
             raise UserError(
                 f"{path}: unknown setting {where}; known here: {', '.join(sorted(known))}"
             )
+        if not _fits(value, known[key]):
+            wanted = str(getattr(known[key], "__name__", known[key])).removesuffix(" | None")
+            raise UserError(f"{path}: {where} = {value!r} is no {wanted}; correct it")
     return kind(**data)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value of TOML is what a setting's type asks for."""
+    if get_origin(hint) is list:
+        return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
+    kinds = get_args(hint) or (hint,)
+    return type(value) in kinds or (type(value) is int and float in kinds)
