@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, delete, event, inspect, select, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import Engine, create_engine, delete, event, inspect, make_url, select, text
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 
 from corpus.catalogue.models import (
@@ -49,20 +49,37 @@ BUSY_SECONDS = 30
 
 
 class Catalogue:
-    """An open catalogue. `url` is a SQLAlchemy database URL."""
+    """An open catalogue. `url` is a SQLAlchemy database URL.
+
+    Raises:
+        UserError: it cannot be opened, belongs to another program or to a newer version of this.
+    """
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
         try:
             self._migrate()
-        except OperationalError as error:
-            raise UserError(f"the catalogue {url} cannot be opened: {error.orig}") from None
+        except DatabaseError as error:
+            raise UserError(f"{self} cannot be opened: {error.orig}") from None
+
+    def __str__(self) -> str:
+        return f"the catalogue {self.engine.url.render_as_string(hide_password=True)}"
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """A transaction: committed at the end of the block, rolled back on an exception."""
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
-            yield session
+        """A transaction: committed at the end of the block, rolled back on an exception.
+
+        Raises:
+            UserError: another program keeps the database locked, or it cannot be reached.
+        """
+        try:
+            with Session(self.engine, expire_on_commit=False) as session, session.begin():
+                yield session
+        except OperationalError as error:
+            raise UserError(
+                f"{self} cannot be used now ({error.orig}); see whether another program holds it, "
+                "then run the same command again"
+            ) from error
 
     def record_failure(
         self,
@@ -89,26 +106,46 @@ class Catalogue:
         session.execute(delete(Failure).filter_by(stage=stage, item=item))
 
     def _migrate(self) -> None:
-        with self.engine.connect() as connection:
+        # One transaction, so that of two processes that open an older catalogue one waits.
+        with self.engine.begin() as connection:
             tables = inspect(connection).get_table_names()
+            if tables and not {"alembic_version", Recording.__tablename__} <= set(tables):
+                raise UserError(f"{self} is another program's database; give an empty one")
             current = (
                 connection.scalar(text("SELECT version_num FROM alembic_version"))
-                if "alembic_version" in tables
+                if tables
                 else None
             )
-        if current == HEAD:
-            return
-        from alembic import command
-        from alembic.config import Config
+            if current == HEAD:
+                return
+            if current is not None and current > HEAD:
+                raise UserError(
+                    f"{self} is of a newer version of this program ({current}, known here is "
+                    f"{HEAD}); upgrade whisper-harvest"
+                )
+            from alembic import command
+            from alembic.config import Config
 
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        config.attributes["engine"] = self.engine
-        command.upgrade(config, HEAD)
+            config = Config()
+            config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, HEAD)
 
 
 def _engine(url: str) -> Engine:
-    engine = create_engine(url)
+    try:
+        address = make_url(url)
+        if address.drivername == "postgresql":
+            address = address.set(drivername="postgresql+psycopg")
+        engine = create_engine(address)
+    except ArgumentError:
+        raise UserError(
+            "the catalogue's address is no database URL; give one such as postgresql://HOST/NAME"
+        ) from None
+    except ImportError as error:
+        raise UserError(
+            f"no driver for the catalogue ({error}); install whisper-harvest[postgres]"
+        ) from None
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")

@@ -52,6 +52,7 @@ class Recording(Base):
     media_path: Mapped[str]
     """Relative to the workspace, or absolute for a release that stays where it is."""
     sha256: Mapped[str | None]
+    """Of the media file; empty for a release's clips, which are not ours."""
     duration_ms: Mapped[int]
     subtitle_path: Mapped[str | None]
     subtitle_note: Mapped[str | None]
