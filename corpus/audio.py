@@ -80,12 +80,14 @@ class _Decoder:
             raise MediaError(f"{self.name}: not readable as audio ({reason})") from error
         if self.samples == 0:
             raise MediaError(f"{self.name}: no audio could be decoded; the file is empty or broken")
+        if self.bad_packets and 2 * self.filled_samples > self.samples:
+            raise MediaError(f"{self.name}: more than half of the audio is corrupt")
 
     def _place(self, container: Any, stream: Any) -> Iterator[Pcm]:
         # Transport streams start at an arbitrary clock value; files start at zero.
         is_transport = "mpegts" in container.format.name
         origin = (container.start_time or 0) / 1e6 if is_transport else 0.0
-        resampler = _new_resampler()
+        resampler, shape = _new_resampler(), None
         position = 0.0  # of the next sample in the output, resampler delay included
         for frame in self._frames(container, stream):
             start = (frame.time - origin) * SAMPLE_RATE if frame.time is not None else position
@@ -102,6 +104,10 @@ class _Decoder:
                 position = start
             elif position - start > max(MAX_DRIFT_SAMPLES, length):
                 continue  # already written: a repeated or rewound packet
+            if shape not in {None, _shape(frame)}:  # files joined end to end, broadcasts
+                yield from _drain(resampler)
+                resampler = _new_resampler()
+            shape = _shape(frame)
             yield from _arrays(resampler.resample(frame))
             position += length
         yield from _drain(resampler)
@@ -128,6 +134,10 @@ def _new_resampler() -> Any:
     import av
 
     return av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+
+
+def _shape(frame: Any) -> tuple[str, str, int]:
+    return frame.format.name, frame.layout.name, frame.sample_rate
 
 
 def _arrays(frames: list[Any]) -> Iterator[Pcm]:
