@@ -11,6 +11,9 @@ from corpus.errors import UserError
 
 T = TypeVar("T")
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, which typer gives (128 + SIGINT, as a shell counts)."""
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document for machines.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -36,8 +39,10 @@ def run(app: typer.Typer) -> None:
     debug = "--debug" in sys.argv
     try:
         app()
-    except KeyboardInterrupt:
-        _fail("interrupted; nothing is lost, run the same command again to carry on", 130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("interrupted; the same command carries on where it stopped", file=sys.stderr)
+        raise
     except UserError as error:
         if debug:
             raise
@@ -45,12 +50,12 @@ def run(app: typer.Typer) -> None:
     except Exception as error:
         if debug:
             raise
-        reason = " ".join(str(error).split()) or "no message"
+        reason = str(error) or "no message"
         _fail(f"{type(error).__name__}: {reason} (run again with --debug for the traceback)", 1)
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    print("error:", " ".join(message.split()), file=sys.stderr)
     sys.exit(code)
 
 
