@@ -193,17 +193,29 @@ def label_segments(
     device: str = "auto",
     compute_type: str = "default",
 ) -> engine.Counts:
-    """Add this model's transcript to every segment that lacks it; one commit per segment."""
+    """Add this model's transcript to every segment that lacks it; one commit per segment.
+
+    Raises:
+        UserError: the model cannot be used, or another process is labelling.
+    """
+    token = language_token or base_language(workspace.config.language)
+    with workspace.lock("transcripts"):
+        return _label_segments(workspace, catalogue, model, token, device, compute_type)
+
+
+def _label_segments(
+    workspace: Workspace,
+    catalogue: Catalogue,
+    model: Model,
+    language_token: str,
+    device: str,
+    compute_type: str,
+) -> engine.Counts:
     origin = model.origin
     waiting = _unlabelled(catalogue, origin, workspace.config.language)
     if not waiting:
         return engine.Counts(0, 0)
-    labeller = Labeller(
-        model,
-        language_token or base_language(workspace.config.language),
-        device=device,
-        compute_type=compute_type,
-    )
+    labeller = Labeller(model, language_token, device=device, compute_type=compute_type)
 
     def label(segment_id: str) -> Label:
         with catalogue.session() as session:

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from corpus import audio, engine
 from corpus.catalogue import Catalogue, Recording, Segment, Transcript, segment_id
-from corpus.errors import ItemError
+from corpus.errors import ItemError, UserError
 from corpus.text import clean_transcript
 from corpus.workspace import Workspace
 
@@ -156,7 +156,20 @@ class _Cut:
 def segment_recordings(
     workspace: Workspace, catalogue: Catalogue, *, target_seconds: float
 ) -> engine.Counts:
-    """Cut every recording that has no segments yet; one commit per recording."""
+    """Cut every recording that has no segments yet; one commit per recording.
+
+    Raises:
+        UserError: the target is no length of a segment, or another process is cutting.
+    """
+    if not 1 <= target_seconds <= MAX_SECONDS:
+        raise UserError(f"target_seconds is {target_seconds}; give 1 to {MAX_SECONDS:.0f}")
+    with workspace.lock("segments"):
+        return _segment_recordings(workspace, catalogue, target_seconds)
+
+
+def _segment_recordings(
+    workspace: Workspace, catalogue: Catalogue, target_seconds: float
+) -> engine.Counts:
     with catalogue.session() as session:
         waiting = session.scalars(
             select(Recording.id).filter(Recording.segmented_with.is_(None)).order_by(Recording.id)

@@ -23,6 +23,9 @@ PRESETS_FILE = Path(__file__).with_name("thresholds.toml")
 
 KEEP, REVIEW, DROP = "keep", "review", "drop"
 
+COMMIT_ROWS = 500
+"""Segments that one transaction judges: a fraction of a second."""
+
 
 @dataclass(frozen=True)
 class Thresholds:
@@ -53,13 +56,19 @@ def read_thresholds(preset: str, file: Path = PRESETS_FILE) -> Thresholds:
         presets = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{file}: thresholds cannot be read ({error})") from None
-    if preset not in presets:
+    if not isinstance(presets.get(preset), dict):
         raise UserError(f"no preset {preset!r} in {file.name}; there are: {', '.join(presets)}")
     known = {field.name for field in fields(Thresholds)}
     if set(presets[preset]) != known:
         wrong = ", ".join(sorted(known ^ set(presets[preset])))
         raise UserError(f"{file}: [{preset}] needs exactly the known values; look at: {wrong}")
-    return Thresholds(**presets[preset])
+    found = Thresholds(**presets[preset])
+    for name, value in asdict(found).items():
+        if name == "unchecked" and value not in {KEEP, REVIEW, DROP}:
+            raise UserError(f"{file}: [{preset}] unchecked is keep, review or drop, not {value!r}")
+        if name != "unchecked" and type(value) not in {int, float}:
+            raise UserError(f"{file}: [{preset}] {name} is a number, not {value!r}")
+    return found
 
 
 @dataclass(frozen=True)
@@ -162,29 +171,35 @@ def apply_verdicts(
 ) -> dict[str, int]:
     """Judge every segment and store what has changed. `language` is the workspace's.
 
+    One commit for some hundred segments: reviewers at work are not kept waiting.
+
     Returns:
         How many segments there are of each verdict.
     """
     version = thresholds.version(preset)
     counts = {KEEP: 0, REVIEW: 0, DROP: 0}
     with catalogue.session() as session:
-        segments = session.scalars(
-            select(Segment)
-            .options(
-                selectinload(Segment.transcripts).selectinload(Transcript.scores),
-                selectinload(Segment.decisions),
-                selectinload(Segment.verdict),
-                joinedload(Segment.recording),
+        ids = session.scalars(select(Segment.id).order_by(Segment.id)).all()
+    batches = [ids[i : i + COMMIT_ROWS] for i in range(0, len(ids), COMMIT_ROWS)]
+    for batch in console.progress(batches, desc="verdict", unit=f"{COMMIT_ROWS} segments"):
+        with catalogue.session() as session:
+            segments = session.scalars(
+                select(Segment)
+                .filter(Segment.id.in_(batch))
+                .options(
+                    selectinload(Segment.transcripts).selectinload(Transcript.scores),
+                    selectinload(Segment.decisions),
+                    selectinload(Segment.verdict),
+                    joinedload(Segment.recording),
+                )
             )
-            .order_by(Segment.id)
-        ).all()
-        for segment in console.progress(segments, desc="verdict", unit="segment"):
-            judgement = judge(segment, thresholds, language)
-            counts[judgement.verdict] += 1
-            if segment.verdict is None:
-                segment.verdict = Verdict(segment_id=segment.id)
-            segment.verdict.verdict = judgement.verdict
-            segment.verdict.reasons = judgement.reasons
-            segment.verdict.transcript_id = judgement.transcript_id
-            segment.verdict.thresholds = version
+            for segment in segments:
+                judgement = judge(segment, thresholds, language)
+                counts[judgement.verdict] += 1
+                if segment.verdict is None:
+                    segment.verdict = Verdict(segment_id=segment.id)
+                segment.verdict.verdict = judgement.verdict
+                segment.verdict.reasons = judgement.reasons
+                segment.verdict.transcript_id = judgement.transcript_id
+                segment.verdict.thresholds = version
     return counts
