@@ -56,7 +56,7 @@ def fetch(
         raise UserError("nothing to fetch; give URLs or --search WORDS")
     with workspace.lock("media"):
         entries, unlisted = _list(urls, search, options, max_videos)
-        waiting = _not_yet_decided(catalogue, entries)
+        waiting = _not_yet_decided(catalogue, entries, options)
         console.say(f"{len(entries)} videos listed, {len(waiting)} of them new or to be retried")
         stage = workspace.media / ".stage"
 
@@ -105,10 +105,15 @@ def _list(
     return entries, None
 
 
-def _not_yet_decided(catalogue: Catalogue, entries: Sequence[youtube.Entry]) -> list[youtube.Entry]:
+def _not_yet_decided(
+    catalogue: Catalogue, entries: Sequence[youtube.Entry], options: youtube.FetchOptions
+) -> list[youtube.Entry]:
+    refused = select(Failure.item).filter_by(stage="fetch", transient=False)
+    if not options.subtitles_only:  # what only `--subtitles-only` refused is wanted now
+        refused = refused.filter(Failure.kind != youtube.Reason.NO_SUBTITLES)
     with catalogue.session() as session:
         done = set(session.scalars(select(Recording.id).filter_by(source="youtube")))
-        done |= set(session.scalars(select(Failure.item).filter_by(stage="fetch", transient=False)))
+        done |= set(session.scalars(refused))
     return [entry for entry in entries if entry.id not in done]
 
 
@@ -238,13 +243,16 @@ def _with_subtitles(path: Path) -> OwnFile:
 def _read_manifest(path: Path) -> Iterator[OwnFile]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
-            rows = list(csv.DictReader(handle))
+            reader = csv.DictReader(handle)
+            rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 CSV ({error})") from None
-    if not rows or not {"path", "text"} <= set(rows[0]):
+    if not rows or not {"path", "text"} <= set(reader.fieldnames or ()):
         raise UserError(f"{path}: needs a header with path and text, and a line for each file")
-    for number, row in enumerate(rows, start=2):
-        if not row["path"] or row["text"] is None:
+    for number, row in rows:
+        if None in row:
+            raise UserError(f"{path}, line {number}: too many fields; quote a text with commas")
+        if not row["path"] or not clean_transcript(row["text"] or ""):
             raise UserError(f"{path}, line {number}: path or text is missing")
         if row.get("split") not in {None, "", "train", "dev", "test"}:
             raise UserError(f"{path}, line {number}: split is train, dev or test")
@@ -265,7 +273,8 @@ def add(
     Raises:
         UserError: a path or a manifest is wrong; a single unreadable file is only noted.
     """
-    files = find_files(paths)
+    decoded = workspace.media.resolve()  # ours, where a folder around the workspace is given
+    files = [f for f in find_files(paths) if not f.path.resolve().is_relative_to(decoded)]
     with workspace.lock("media"):
         with catalogue.session() as session:
             done = set(session.scalars(select(Recording.id).filter_by(source="files")))
@@ -277,21 +286,22 @@ def add(
             identity = f"file:{digest[:16]}"
             if identity in done:
                 return None
+            recording = _own_recording(workspace, file, identity, digest, licence)
             done.add(identity)
-            return _own_recording(workspace, file, identity, digest, licence)
+            return recording
 
         def save(file: OwnFile, recording: Recording | None) -> None:
             with catalogue.session() as session:
                 if recording is not None:
                     session.add(recording)
-                catalogue.clear_failure(session, stage="add", item=str(file.path))
+                catalogue.clear_failure(session, stage="add", item=str(file.path.resolve()))
 
         def fail(file: OwnFile, error: ItemError) -> None:
             with catalogue.session() as session:
                 catalogue.record_failure(
                     session,
                     stage="add",
-                    item=str(file.path),
+                    item=str(file.path.resolve()),
                     kind="bad_media",
                     message=str(error),
                     transient=True,
@@ -306,6 +316,7 @@ def _own_recording(
     target = workspace.media / "files" / f"{digest[:16]}.flac"
     info = audio.decode_to_flac(file.path, target)
     track = read_subtitles(file.subtitles.read_bytes()) if file.subtitles else None
+    identifier = licences.spdx(licence) or licence
     recording = Recording(
         id=identity,
         source="files",
@@ -314,12 +325,12 @@ def _own_recording(
         speaker=file.speaker,
         language=file.language or workspace.config.language,
         licence_raw=licence,
-        licence=licence,
+        licence=identifier,
         licence_evidence={"stated_by": "user"},
         attribution=file.path.name,
-        redistributable=licences.is_open(licence),
+        redistributable=licences.is_open(identifier),
         media_path=str(target.relative_to(workspace.root)),
-        sha256=digest,
+        sha256=_sha256(target),
         duration_ms=info.duration_ms,
         subtitle_path=file.subtitles.name if file.subtitles else None,
         subtitle_note="; ".join(track.problems) or None if track else None,
@@ -327,7 +338,11 @@ def _own_recording(
         cues=_cues(track, info.duration_ms),
     )
     if file.text is not None:
-        _take_whole(recording, file.text, "manifest")
+        try:
+            _take_whole(recording, file.text, "manifest")
+        except ItemError:
+            target.unlink()
+            raise
     return recording
 
 
@@ -366,26 +381,35 @@ def import_common_voice(workspace: Workspace, catalogue: Catalogue, folder: Path
     for problem in release.problems:
         console.say(f"{folder}: {problem}")
     source = f"common-voice/{release.name}"
-    with catalogue.session() as session:
-        done = set(session.scalars(select(Recording.id).filter_by(source=source)))
-    clips = [clip for clip in release.clips if _clip_id(clip) not in done]
-    batches = [clips[i : i + COMMIT_ROWS] for i in range(0, len(clips), COMMIT_ROWS)]
     failed = 0
-    for batch in console.progress(batches, desc="import", unit=f"{COMMIT_ROWS} clips"):
+    with workspace.lock("media"):
+        # A clip keeps its name from release to release.
+        ours = "common-voice:"
         with catalogue.session() as session:
+            done = set(session.scalars(select(Recording.id).filter(Recording.id.startswith(ours))))
+            done |= set(session.scalars(select(Failure.item).filter_by(stage="import")))
+        clips = [clip for clip in release.clips if _clip_id(clip) not in done]
+        batches = [clips[i : i + COMMIT_ROWS] for i in range(0, len(clips), COMMIT_ROWS)]
+        for batch in console.progress(batches, desc="import", unit=f"{COMMIT_ROWS} clips"):
+            taken: list[Recording] = []
+            refused: dict[str, str] = {}
             for clip in batch:
                 try:
-                    session.add(_clip_recording(clip, release, source))
+                    taken.append(_clip_recording(clip, release, source))
                 except ItemError as error:
-                    failed += 1
+                    refused[_clip_id(clip)] = str(error)
+            with catalogue.session() as session:
+                session.add_all(taken)
+                for item, message in refused.items():
                     catalogue.record_failure(
                         session,
                         stage="import",
-                        item=_clip_id(clip),
+                        item=item,
                         kind="not_taken",
-                        message=str(error),
+                        message=message,
                         transient=False,
                     )
+            failed += len(refused)
     return engine.Counts(len(clips) - failed, failed)
 
 
