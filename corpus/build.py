@@ -91,7 +91,8 @@ def count_tokens(tokenizer: str | None) -> Callable[[str], int]:
             else Tokenizer.from_pretrained(tokenizer)
         )
     except Exception as error:  # the library raises bare Exceptions
-        raise UserError(f"no tokenizer at {tokenizer}: {error}") from None
+        reason = " ".join(str(error).split())
+        raise UserError(f"no tokenizer at {tokenizer}: {reason}") from None
     return lambda text: len(loaded.encode(f" {text}", add_special_tokens=False).ids)
 
 
@@ -105,9 +106,9 @@ def make_plan(
 ) -> Plan:
     """Assign every kept segment to a split, and the train segments to windows.
 
-    A speaker, channel or recording is in one split only: a source's own,
-    else by hash. Dev and test hold single segments, and
-    none that only a model has labelled: a WER is measured against people's words.
+    A speaker, channel or recording is in one split only: a source's own, else by hash. Dev and
+    test hold single segments, and none that only a model has labelled: a WER is measured against
+    people's words.
 
     Raises:
         UserError: there is nothing to build from.
@@ -143,7 +144,8 @@ def make_plan(
         "test": [(item,) for item in singles["test"]],
     }
     settings = {
-        "tokenizer": tokenizer,
+        # By name: the place of a folder must not make another dataset of the same windows.
+        "tokenizer": Path(tokenizer).name if tokenizer and Path(tokenizer).is_dir() else tokenizer,
         "dev_hours": dev_hours,
         "test_hours": test_hours,
         "seed": seed,
@@ -173,7 +175,7 @@ def _kept_segments(
     with catalogue.session() as session:
         rows = session.execute(
             select(Segment, Verdict, Transcript)
-            .join(Segment.verdict)
+            .outerjoin(Segment.verdict)
             .outerjoin(Transcript, Transcript.id == Verdict.transcript_id)
             .join(Segment.recording)
             .options(joinedload(Segment.recording))
@@ -181,12 +183,13 @@ def _kept_segments(
         ).all()
     before: Kept | None = None
     for segment, verdict, transcript in rows:
-        if verdict.verdict != "keep" or transcript is None or not transcript.text:
-            left_out[f"verdict {verdict.verdict}"] += 1
-            continue
-        tokens = tokens_in(transcript.text)
+        reason = _unfit(verdict, transcript)
+        tokens = 0 if reason else tokens_in(transcript.text)
         if tokens > room:
-            left_out[f"more than {room} tokens"] += 1
+            reason = f"more than {room} tokens"
+        if reason:
+            left_out[reason] += 1
+            before = None  # something was said here, so what follows has no known predecessor
             continue
         follows = (
             before is not None
@@ -206,6 +209,15 @@ def _kept_segments(
         )
         kept.append(before)
     return kept, left_out
+
+
+def _unfit(verdict: Verdict | None, transcript: Transcript | None) -> str | None:
+    """Why a segment cannot be in a dataset; None where it can."""
+    if verdict is None:
+        return "no verdict yet"
+    if verdict.verdict != "keep":
+        return f"verdict {verdict.verdict}"
+    return None if transcript and transcript.text else "no text"
 
 
 def _thresholds(catalogue: Catalogue) -> Sequence[str]:
@@ -326,7 +338,8 @@ def _credits(plan: Plan) -> Iterator[Credit]:
         yield Credit(
             title=recording.title or work if recording.url else recording.source,
             author=recording.channel or "",
-            url=recording.url or "",
+            # The place of a file on somebody's disk is nobody else's business.
+            url=recording.url if recording.url and recording.url.startswith("http") else "",
             licence=recording.licence,
             seconds=seconds[work],
         )
