@@ -16,6 +16,7 @@ from sqlalchemy import select
 from corpus import audio, console, engine
 from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript
 from corpus.errors import ItemError, UserError
+from corpus.segment import MAX_SECONDS
 from corpus.text import base_language, clean_transcript
 from corpus.workspace import Workspace
 
@@ -163,13 +164,17 @@ class Labeller:
         Beam search, and sampling at rising temperatures when the text compresses too well (a loop)
         or is too unlikely. Text before the segment is not given: it makes loops spread.
         """
+        # Silence to the end of the window, as in Whisper's training; faster-whisper would pad the
+        # log-mel with zeros instead, which are louder than silence.
+        window = np.zeros(round(MAX_SECONDS * audio.SAMPLE_RATE), np.float32)
+        window[: pcm.size] = pcm.astype(np.float32) / 32768.0
         found, _ = self.whisper.transcribe(
-            pcm.astype(np.float32) / 32768.0,
+            window,
             language=self.language,
             beam_size=BEAM_SIZE,
             condition_on_previous_text=False,
         )
-        pieces = list(found)
+        pieces = [piece for piece in found if piece.start * audio.SAMPLE_RATE < pcm.size]
         if not pieces:
             return Label("", {"no_speech_prob": 1.0})
         seconds = [max(0.02, piece.end - piece.start) for piece in pieces]
