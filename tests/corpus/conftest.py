@@ -1,0 +1,202 @@
+"""Real speech of the synthesiser, the command line in this process, and talks on a video site."""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from corpus.audio import SAMPLE_RATE, Pcm
+from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript, Verdict, segment_id
+from corpus.workspace import Workspace
+from demo.video_site import Video, VideoSite, encode_opus
+from demo.voices import DEMO_VOICES, speak
+
+PLAYLIST = "https://www.youtube.com/playlist?list=PLtalks"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command line did: exit code, stdout, stderr."""
+
+    code: int
+    out: str
+    err: str
+
+
+Corpus = Callable[..., Outcome]
+
+
+@pytest.fixture
+def corpus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Corpus:
+    """Run the `corpus` command line in this process, from its entry point to its exit code."""
+    from corpus.cli import main
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["corpus", *(str(a) for a in arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run
+
+
+@lru_cache(maxsize=32)
+def spoken(
+    *sentences: str, pause: float = 0.7, voice: int = 0
+) -> tuple[Pcm, list[tuple[int, int]]]:
+    """Sentences with pauses (s) around them, and where each is, in milliseconds."""
+    silence = np.zeros(int(pause * SAMPLE_RATE), np.int16)
+    pieces, spans, position = [silence], [], silence.size
+    for sentence in sentences:
+        pcm = speak(sentence, DEMO_VOICES[voice])
+        spans.append((position * 1000 // SAMPLE_RATE, (position + pcm.size) * 1000 // SAMPLE_RATE))
+        pieces += [pcm, silence]
+        position += pcm.size + silence.size
+    return np.concatenate(pieces), spans
+
+
+def srt(sentences: list[str], spans: list[tuple[int, int]]) -> str:
+    """A SubRip file with a cue for each sentence; times in milliseconds."""
+
+    def stamp(ms: int) -> str:
+        return f"{ms // 3_600_000:02}:{ms // 60_000 % 60:02}:{ms // 1000 % 60:02},{ms % 1000:03}"
+
+    return "\n".join(
+        f"{number}\n{stamp(start)} --> {stamp(end)}\n{sentence}\n"
+        for number, (sentence, (start, end)) in enumerate(
+            zip(sentences, spans, strict=True), start=1
+        )
+    )
+
+
+def write_speech(path: Path, *sentences: str, voice: int = 0, subtitles: bool = False) -> Path:
+    """A WAV file of spoken sentences, with a .srt beside it if asked for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pcm, spans = spoken(*sentences, voice=voice)
+    soundfile.write(path, pcm, SAMPLE_RATE)
+    if subtitles:
+        path.with_suffix(".srt").write_text(srt(list(sentences), spans), encoding="utf-8")
+    return path
+
+
+AddRecording = Callable[..., list[str]]
+
+
+@pytest.fixture
+def add_recording(workspace: Workspace, catalogue: Catalogue) -> AddRecording:
+    """Store a recording with segments end to end; returns the segments' ids.
+
+    Each segment is given as a dict: `text`, `kind`, `seconds`, `scores`, `verdict`, `gap` (ms to
+    the segment before). All of the audio is a low noise, another for each recording.
+    """
+
+    def add(name: str, segments: list[dict[str, Any]], **columns: Any) -> list[str]:
+        rows, position = [], 0
+        for wish in segments:
+            start = position + wish.get("gap", 0)
+            position = start + round(wish.get("seconds", 2.0) * 1000)
+            row = Segment(id=segment_id(name, start, position), start_ms=start, end_ms=position)
+            if "text" in wish:
+                transcript = Transcript(
+                    kind=wish.get("kind", "release"),
+                    origin="test",
+                    text=wish["text"],
+                    scores=[Score(name=k, value=v) for k, v in wish.get("scores", {}).items()],
+                )
+                row.transcripts.append(transcript)
+            rows.append(row)
+        path = workspace.media / f"{name}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        noise = np.random.default_rng(len(name)).normal(scale=300, size=position * 16)
+        soundfile.write(path, noise.astype(np.int16), SAMPLE_RATE)
+        columns = {
+            "source": "files",
+            "language": "en",
+            "licence": "CC0-1.0",
+            "redistributable": True,
+            **columns,
+        }
+        with catalogue.session() as session:
+            session.add(
+                Recording(
+                    id=name,
+                    title=name,
+                    licence_evidence={},
+                    attribution=name,
+                    media_path=str(path.relative_to(workspace.root)),
+                    duration_ms=position,
+                    segmented_with="test",
+                    segments=rows,
+                    **columns,
+                )
+            )
+            session.flush()
+            for wish, row in zip(segments, rows, strict=True):
+                if "verdict" in wish:
+                    kept = row.transcripts[0].id if row.transcripts else None
+                    row.verdict = Verdict(
+                        verdict=wish["verdict"], reasons=[], transcript_id=kept, thresholds="t@0"
+                    )
+        return [row.id for row in rows]
+
+    return add
+
+
+SENTENCES = ("call room number five", "mother saw seven red boats", "please call nine two six")
+
+
+@pytest.fixture(scope="session")
+def talks(tmp_path_factory: pytest.TempPathFactory) -> list[Video]:
+    """Videos of short talks: three to be taken, the others to be refused or retried."""
+    folder = tmp_path_factory.mktemp("site")
+
+    def video(name: str, voice: int, **changes: Any) -> Video:
+        pcm, spans = spoken(*SENTENCES, voice=voice)
+        path = folder / f"{name}.webm"
+        encode_opus(pcm, path)
+        values = {
+            "automatic": "en",
+            "subtitles": {"en": srt(list(SENTENCES), spans)},
+            "channel": f"Channel {name}",
+            "channel_id": f"UC{name:0<22}",
+            "handle": f"@{name}",
+            **changes,
+        }
+        return Video(name.ljust(11, "0"), f"Talk {name}", path, len(pcm) / SAMPLE_RATE, **values)
+
+    return [
+        video("first", 0),
+        video("second", 1),
+        video("bare", 2, subtitles={}),
+        video("standard", 0, licence="standard"),
+        video("private", 0, state="private"),
+        video("deleted", 0, state="deleted"),
+        video("live", 0, state="live"),
+    ]
+
+
+@pytest.fixture
+def site(talks: list[Video], monkeypatch: pytest.MonkeyPatch) -> Iterator[VideoSite]:
+    """The talks on a loopback site, in one playlist."""
+    monkeypatch.setenv("YTDLP_NO_PLUGINS", "1")
+    with VideoSite(talks, {"PLtalks": [video.id for video in talks]}) as site:
+        yield site
+
+
+def fetch_arguments(site: VideoSite, workspace: Path, *more: object) -> list[object]:
+    """`corpus fetch` of the playlist from the site on loopback."""
+    return [
+        *("fetch", PLAYLIST, "--license", "cc", "--proxy", site.proxy_url),
+        *("--no-check-certificate", "--no-sleep", "--workspace", workspace, *more),
+    ]
