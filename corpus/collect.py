@@ -38,6 +38,14 @@ COMMIT_ROWS = 500
 """Clips of a release that one transaction takes; each holds no work worth more than a lookup."""
 
 
+class _NotTaken(ItemError):
+    """Brings a refusal to where failures are noted."""
+
+    def __init__(self, refused: youtube.Refused) -> None:
+        super().__init__(refused.message)
+        self.refused = refused
+
+
 def fetch(
     workspace: Workspace,
     catalogue: Catalogue,
@@ -60,26 +68,32 @@ def fetch(
         console.say(f"{len(entries)} videos listed, {len(waiting)} of them new or to be retried")
         stage = workspace.media / ".stage"
 
-        def take(entry: youtube.Entry) -> Recording | youtube.Refused:
+        def take(entry: youtube.Entry) -> Recording:
             outcome = youtube.fetch_video(entry, options, stage)
             if isinstance(outcome, youtube.Refused):
-                return outcome
+                raise _NotTaken(outcome)
             try:
                 return _decoded(workspace, outcome)
             finally:
                 shutil.rmtree(outcome.media.parent, ignore_errors=True)
 
-        def save(entry: youtube.Entry, outcome: Recording | youtube.Refused) -> None:
-            if isinstance(outcome, youtube.Refused):
-                reason, message = str(outcome.reason), outcome.message
-                _refuse(catalogue, entry, reason, message, transient=outcome.transient)
-                return
+        def save(entry: youtube.Entry, recording: Recording) -> None:
             with catalogue.session() as session:
-                session.add(outcome)
-                catalogue.clear_failure(session, stage="fetch", item=outcome.id)
+                session.add(recording)
+                catalogue.clear_failure(session, stage="fetch", item=entry.id)
 
         def fail(entry: youtube.Entry, error: ItemError) -> None:
-            _refuse(catalogue, entry, "bad_media", str(error), transient=True)
+            refused = error.refused if isinstance(error, _NotTaken) else None
+            with catalogue.session() as session:
+                catalogue.record_failure(
+                    session,
+                    stage="fetch",
+                    item=entry.id,
+                    kind=str(refused.reason) if refused else "bad_media",
+                    message=str(error),
+                    transient=refused.transient if refused else True,
+                    url=entry.url,
+                )
 
         counts = engine.run(waiting, take, save, fail, desc="fetch", unit="video")
     if unlisted is not None:
@@ -115,21 +129,6 @@ def _not_yet_decided(
         done = set(session.scalars(select(Recording.id).filter_by(source="youtube")))
         done |= set(session.scalars(refused))
     return [entry for entry in entries if entry.id not in done]
-
-
-def _refuse(
-    catalogue: Catalogue, entry: youtube.Entry, reason: str, message: str, *, transient: bool
-) -> None:
-    with catalogue.session() as session:
-        catalogue.record_failure(
-            session,
-            stage="fetch",
-            item=entry.id,
-            kind=reason,
-            message=message,
-            transient=transient,
-            url=entry.url,
-        )
 
 
 def _decoded(workspace: Workspace, fetched: youtube.Fetched) -> Recording:

@@ -1,0 +1,371 @@
+"""Bringing recordings in: own files, manifests, a release, and videos through the command line."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+from sqlalchemy import select
+
+from corpus import audio
+from corpus.catalogue import Catalogue, Cue, Failure, Recording, Segment, Transcript
+from corpus.collect import add, find_files, import_common_voice
+from corpus.errors import UserError
+from corpus.workspace import Workspace
+from demo.video_site import VideoSite
+
+from .conftest import PLAYLIST, SENTENCES, Corpus, fetch_arguments, spoken, write_speech
+
+
+def recordings(catalogue: Catalogue) -> list[Recording]:
+    with catalogue.session() as session:
+        return list(session.scalars(select(Recording).order_by(Recording.title)))
+
+
+def failures(catalogue: Catalogue) -> list[Failure]:
+    with catalogue.session() as session:
+        return list(session.scalars(select(Failure).order_by(Failure.item)))
+
+
+class TestAdd:
+    def test_a_folder_gives_its_media_with_the_subtitles_beside_them(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "own"
+        write_speech(folder / "a.wav", *SENTENCES, subtitles=True)
+        write_speech(folder / "deep" / "b.wav", SENTENCES[0], voice=1)
+        (folder / "notes.txt").write_text("no media")
+        counts = add(workspace, catalogue, [folder], licence="cc by 4.0")
+        assert (counts.done, counts.failed) == (2, 0)
+        first, second = recordings(catalogue)
+        assert (first.title, second.title) == ("a", "b")
+        assert (first.licence_raw, first.licence, first.redistributable) == (
+            "cc by 4.0",
+            "CC-BY-4.0",
+            True,
+        )
+        with catalogue.session() as session:
+            cues = session.scalars(select(Cue).order_by(Cue.position)).all()
+        assert [cue.text for cue in cues] == list(SENTENCES)
+        assert [(cue.start_ms, cue.end_ms) for cue in cues] == spoken(*SENTENCES)[1]
+        media = workspace.path(first.media_path)
+        assert audio.duration_ms(media) == first.duration_ms
+        assert media.is_relative_to(workspace.media)
+
+    def test_adding_twice_or_under_another_name_changes_nothing(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        source = write_speech(tmp_path / "own" / "a.wav", SENTENCES[0])
+        add(workspace, catalogue, [source], licence="own")
+        (before,) = recordings(catalogue)
+        changed = (workspace.path(before.media_path)).stat().st_mtime_ns
+        shutil.copy(source, source.with_name("copy.wav"))
+        add(workspace, catalogue, [tmp_path / "own", source], licence="CC0-1.0")
+        (after,) = recordings(catalogue)
+        assert (after.id, after.title, after.licence) == (before.id, "a", "own")
+        assert workspace.path(after.media_path).stat().st_mtime_ns == changed
+
+    def test_a_broken_file_is_noted_and_the_others_are_taken(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        write_speech(tmp_path / "own" / "z.wav", SENTENCES[0])
+        broken = tmp_path / "own" / "broken.mp3"
+        broken.write_bytes(b"\0" * 5000)
+        counts = add(workspace, catalogue, [tmp_path / "own"], licence="own")
+        assert (counts.done, counts.failed) == (1, 1)
+        (failure,) = failures(catalogue)
+        assert (failure.stage, failure.item, failure.kind) == ("add", str(broken), "bad_media")
+        assert failure.message.startswith("broken.mp3: ")
+
+        write_speech(tmp_path / "own" / "good.wav", SENTENCES[1]).replace(broken)
+        add(workspace, catalogue, [tmp_path / "own"], licence="own")
+        assert failures(catalogue) == []
+        assert len(recordings(catalogue)) == 2
+
+    def test_a_folder_around_the_workspace_does_not_bring_its_own_media_back(
+        self, workspace: Workspace, catalogue: Catalogue
+    ) -> None:
+        write_speech(workspace.root / "recordings" / "a.wav", SENTENCES[0])
+        for _ in range(2):
+            add(workspace, catalogue, [workspace.root], licence="own")
+        assert [r.title for r in recordings(catalogue)] == ["a"]
+
+    def test_only_one_command_at_a_time_brings_media_in(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        source = write_speech(tmp_path / "a.wav", SENTENCES[0])
+        with workspace.lock("media"), pytest.raises(UserError, match="another command is writing"):
+            add(workspace, catalogue, [source], licence="own")
+
+    @pytest.mark.parametrize(
+        ("name", "told"),
+        [("gone.wav", "no such file or folder"), ("x.txt", r"not a media file; known are \.aac")],
+    )
+    def test_a_path_that_is_no_media_is_told_at_once(
+        self, tmp_path: Path, name: str, told: str
+    ) -> None:
+        (tmp_path / "x.txt").write_text("text")
+        with pytest.raises(UserError, match=told):
+            find_files([tmp_path / name])
+
+
+class TestManifest:
+    def write(self, folder: Path, *lines: str, header: str = "path,text") -> Path:
+        path = folder / "takes.csv"
+        path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+        return path
+
+    def test_each_line_is_a_whole_segment_with_its_text(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        write_speech(tmp_path / "clips" / "a.wav", SENTENCES[0])
+        write_speech(tmp_path / "clips" / "b.wav", SENTENCES[1])
+        header = "path,text,speaker,split,language"
+        manifest = self.write(
+            tmp_path,
+            'clips/a.wav,"Call room number five,  please",anna,test,',
+            "clips/b.wav,Mother saw seven red boats,,,en-GB",
+            header=header,
+        )
+        assert add(workspace, catalogue, [manifest], licence="own").done == 2
+        first, second = recordings(catalogue)
+        assert (first.speaker, first.split, first.language) == ("anna", "test", "en")
+        assert (second.speaker, second.split, second.language) == (None, None, "en-GB")
+        with catalogue.session() as session:
+            texts = session.scalars(select(Transcript).order_by(Transcript.text)).all()
+            spans = session.execute(select(Segment.start_ms, Segment.end_ms)).all()
+        assert [(t.kind, t.text) for t in texts] == [
+            ("release", "Call room number five, please"),
+            ("release", "Mother saw seven red boats"),
+        ]
+        assert {tuple(span) for span in spans} == {(0, r.duration_ms) for r in (first, second)}
+
+    @pytest.mark.parametrize(
+        ("lines", "told"),
+        [
+            (["a.wav,one", ",two"], "line 3: path or text is missing"),
+            (["a.wav"], "line 2: path or text is missing"),
+            (["a.wav,  "], "line 2: path or text is missing"),
+            (["a.wav,one", "", "b.wav,Hello, world"], "line 4: too many fields; quote a text"),
+            (['a.wav,"two\nlines"', "b.wav,"], "line 4: path or text is missing"),
+            ([], "needs a header with path and text"),
+        ],
+    )
+    def test_a_mistake_is_told_by_its_line(
+        self, tmp_path: Path, lines: list[str], told: str
+    ) -> None:
+        with pytest.raises(UserError, match=told) as error:
+            find_files([self.write(tmp_path, *lines)])
+        assert str(error.value).startswith(str(tmp_path / "takes.csv"))
+
+    def test_a_split_that_is_none_is_told_by_its_line(self, tmp_path: Path) -> None:
+        manifest = self.write(tmp_path, "a.wav,one,validation", header="path,text,split")
+        with pytest.raises(UserError, match="line 2: split is train, dev or test"):
+            find_files([manifest])
+
+    def test_a_header_without_the_columns_and_a_file_that_is_no_csv_are_told(
+        self, tmp_path: Path
+    ) -> None:
+        with pytest.raises(UserError, match="needs a header with path and text"):
+            find_files([self.write(tmp_path, "a,b", header="file,sentence")])
+        with pytest.raises(UserError, match="cannot be read as UTF-8 CSV"):
+            find_files([tmp_path / "gone.csv"])
+        (tmp_path / "latin.csv").write_bytes("path,text\na,été".encode("latin-1"))
+        with pytest.raises(UserError, match="cannot be read as UTF-8 CSV"):
+            find_files([tmp_path / "latin.csv"])
+
+    def test_a_long_recording_with_one_text_and_a_missing_file_are_noted(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        write_speech(tmp_path / "long.wav", *(SENTENCES * 6))
+        write_speech(tmp_path / "a.wav", SENTENCES[0])
+        manifest = self.write(tmp_path, "long.wav,all of it", "gone.wav,x", "a.wav,one")
+        counts = add(workspace, catalogue, [manifest], licence="own")
+        assert (counts.done, counts.failed) == (1, 2)
+        gone, long = failures(catalogue)
+        assert gone.message.endswith("gone.wav: no such file")
+        assert "at most 30 s: cut it, or give subtitles" in long.message
+        assert [p.stem for p in (workspace.media / "files").iterdir()] == [
+            recordings(catalogue)[0].id.removeprefix("file:")
+        ]
+
+
+class TestCommonVoice:
+    def release(self, folder: Path, clips: dict[str, str], broken: str | None = None) -> Path:
+        (folder / "clips").mkdir(parents=True, exist_ok=True)
+        lines = ["client_id\tpath\tsentence\tlocale"]
+        for name, split_text in clips.items():
+            pcm, _ = spoken(split_text)
+            soundfile.write(folder / "clips" / name, pcm, 16_000, format="MP3")
+            lines.append(f"speaker\t{name}\t{split_text}\ten")
+        if broken:
+            (folder / "clips" / broken).write_bytes(b"broken")
+            lines.append(f"speaker\t{broken}\tnever heard\ten")
+        (folder / "train.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return folder
+
+    def test_clips_stay_where_they_are_and_come_with_text_speaker_and_split(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        folder = self.release(tmp_path / "cv" / "en", {"common_voice_en_1.mp3": SENTENCES[0]})
+        counts = import_common_voice(workspace, catalogue, folder)
+        assert (counts.done, counts.failed) == (1, 0)
+        (clip,) = recordings(catalogue)
+        assert (clip.speaker, clip.split) == ("common-voice:speaker", "train")
+        assert (clip.licence, clip.redistributable) == ("CC0-1.0", False)
+        assert Path(clip.media_path) == folder / "clips" / "common_voice_en_1.mp3"
+        assert not workspace.media.exists()
+        with catalogue.session() as session:
+            assert session.scalars(select(Transcript.text)).all() == [SENTENCES[0]]
+
+    def test_a_later_release_adds_only_its_new_clips(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        old = {"common_voice_en_1.mp3": SENTENCES[0]}
+        new = {**old, "common_voice_en_2.mp3": SENTENCES[1]}
+        import_common_voice(workspace, catalogue, self.release(tmp_path / "v1" / "en", old))
+        counts = import_common_voice(
+            workspace, catalogue, self.release(tmp_path / "v2" / "en", new)
+        )
+        assert counts.done == 1
+        assert len(recordings(catalogue)) == 2
+
+    def test_a_broken_clip_is_noted_once_and_the_others_are_taken(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        clips = {"common_voice_en_1.mp3": SENTENCES[0]}
+        folder = self.release(tmp_path / "en", clips, broken="common_voice_en_9.mp3")
+        assert import_common_voice(workspace, catalogue, folder).failed == 1
+        assert import_common_voice(workspace, catalogue, folder).failed == 0
+        (failure,) = failures(catalogue)
+        assert (failure.item, failure.attempts) == ("common-voice:en:common_voice_en_9", 1)
+
+    def test_a_release_in_another_language_is_refused(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        folder = self.release(tmp_path / "cs", {})
+        with pytest.raises(UserError, match="is a release for cs, this workspace is for en"):
+            import_common_voice(workspace, catalogue, folder)
+
+
+def status(corpus: Corpus, workspace: Workspace) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(
+        corpus("status", "--json", "--workspace", workspace.root).out
+    )
+    return document
+
+
+class TestFetch:
+    def test_exactly_the_cc_videos_are_taken_and_each_refused_one_is_told_why(
+        self, corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite
+    ) -> None:
+        outcome = corpus(*fetch_arguments(site, workspace.root, "--json"))
+        assert outcome.code == 0
+        assert json.loads(outcome.out) == {"done": 3, "failed": 4}
+        taken = {r.id.removeprefix("youtube:").rstrip("0"): r for r in recordings(catalogue)}
+        assert taken.keys() == {"first", "second", "bare"}
+        for video in taken.values():
+            assert video.licence == "CC-BY-3.0"
+            assert video.licence_raw == "Creative Commons Attribution license (reuse allowed)"
+            assert "License" in video.licence_evidence["where"]
+            media = workspace.path(video.media_path)
+            assert audio.duration_ms(media) == video.duration_ms
+        assert taken["first"].subtitle_note is None
+        assert taken["bare"].subtitle_note == "only automatic captions"
+        subtitles = workspace.path(taken["first"].subtitle_path or "")
+        assert SENTENCES[0] in subtitles.read_text(encoding="utf-8")
+
+        found = status(corpus, workspace)
+        assert found["sources"]["youtube"]["recordings"] == 3
+        reasons = {f["item"].removeprefix("youtube:").rstrip("0"): f for f in found["failures"]}
+        assert {name: f["reason"] for name, f in reasons.items()} == {
+            "standard": "not_cc",
+            "private": "private",
+            "deleted": "gone",
+            "live": "live",
+        }
+        assert {name for name, f in reasons.items() if f["retried"]} == {"live"}
+        assert all(f["message"] and f["url"].startswith("https://") for f in reasons.values())
+        assert not list((workspace.media / ".stage").glob("*"))
+
+    def test_a_second_run_asks_only_for_what_may_have_changed(
+        self, corpus: Corpus, workspace: Workspace, site: VideoSite
+    ) -> None:
+        corpus(*fetch_arguments(site, workspace.root))
+        before = status(corpus, workspace)
+        site.requests.clear()
+        outcome = corpus(*fetch_arguments(site, workspace.root))
+        assert "7 videos listed, 1 of them new or to be retried" in outcome.err
+        assert site.requested("/videoplayback") == 0
+        asked = {r.video for r in site.requests if r.video}
+        assert asked == {"live0000000"}
+        after = status(corpus, workspace)
+        for failure in before["failures"]:
+            failure["attempts"] += failure["reason"] == "live"
+        assert after == before
+
+    def test_what_failed_for_a_passing_reason_is_tried_again(
+        self, corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite
+    ) -> None:
+        site.fail("/videoplayback", video="first000000", status=403, times=2)
+        site.fail("/videoplayback", video="second00000", body=b"no audio" * 50)
+        corpus(*fetch_arguments(site, workspace.root))
+        reasons = {f.item: (f.kind, f.transient) for f in failures(catalogue)}
+        assert reasons["youtube:first000000"] == ("network", True)
+        assert reasons["youtube:second00000"] == ("bad_media", True)
+        corpus(*fetch_arguments(site, workspace.root))
+        assert len(recordings(catalogue)) == 3
+        assert not {"youtube:first000000", "youtube:second00000"} & {
+            f.item for f in failures(catalogue)
+        }
+
+    def test_media_shorter_than_announced_is_not_taken(
+        self, corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite
+    ) -> None:
+        whole = site.videos["first000000"].audio.read_bytes()
+        site.fail("/videoplayback", video="first000000", body=whole[: len(whole) // 2])
+        corpus(*fetch_arguments(site, workspace.root))
+        (short,) = [f for f in failures(catalogue) if f.kind == "bad_media"]
+        assert "shorter than announced" in short.message
+        assert not (workspace.media / "youtube" / "first000000.flac").exists()
+        corpus(*fetch_arguments(site, workspace.root))
+        assert len(recordings(catalogue)) == 3
+
+    def test_videos_left_for_lack_of_subtitles_come_when_they_are_wanted(
+        self, corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite
+    ) -> None:
+        for _ in range(2):
+            corpus(*fetch_arguments(site, workspace.root, "--subtitles-only"))
+        assert {r.title for r in recordings(catalogue)} == {"Talk first", "Talk second"}
+        assert site.requested("/watch", "bare0000000") == 1
+        corpus(*fetch_arguments(site, workspace.root))
+        assert len(recordings(catalogue)) == 3
+        assert "no_subtitles" not in {f.kind for f in failures(catalogue)}
+
+    def test_a_limit_ends_the_run_in_one_line_and_keeps_what_was_taken(
+        self, corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite
+    ) -> None:
+        site.fail("/videoplayback", video="second00000", status=429, times=None)
+        outcome = corpus(*fetch_arguments(site, workspace.root))
+        assert outcome.code == 1
+        assert "run the same command again" in outcome.err.splitlines()[-1]
+        assert [r.title for r in recordings(catalogue)] == ["Talk first"]
+
+    def test_an_address_that_cannot_be_listed_does_not_keep_back_the_others(
+        self, corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite
+    ) -> None:
+        missing = "https://www.youtube.com/playlist?list=PLnothing"
+        arguments = fetch_arguments(site, workspace.root)
+        outcome = corpus("fetch", missing, *arguments[1:])
+        assert outcome.code == 1
+        assert "cannot list" in outcome.err.splitlines()[-1]
+        assert PLAYLIST not in outcome.err.splitlines()[-1]
+        assert len(recordings(catalogue)) == 3
+
+    def test_the_number_of_videos_can_be_limited(
+        self, corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite
+    ) -> None:
+        corpus(*fetch_arguments(site, workspace.root, "--max-videos", 1))
+        assert [r.title for r in recordings(catalogue)] == ["Talk first"]
