@@ -260,7 +260,7 @@ def build(workspace: Workspace, name: str, plan: Plan) -> tuple[Path, bool]:
     Raises:
         UserError: another dataset has this name, or a media file is gone.
     """
-    if Path(name).name != name or name.startswith("."):
+    if not name or Path(name).name != name or name.startswith("."):
         raise UserError(f"{name!r} is no name for a dataset; use letters, digits, - and _")
     folder = workspace.datasets / name
     if folder.exists():
