@@ -69,7 +69,7 @@ def test_it_tells_speech_from_silence(converted: WhisperModel) -> None:
 
 def test_its_segments_end_where_the_sentences_end(converted: WhisperModel) -> None:
     first = speak("captain carried two green boats", BASE_VOICES[0])
-    second = speak("anna saw nine horses today", BASE_VOICES[0])
+    second = speak("teacher saw nine horses today", BASE_VOICES[0])
     pause = np.zeros(SAMPLE_RATE, dtype=np.int16)
     audio = np.concatenate([first, pause, second]).astype(np.float32) / 32768
 

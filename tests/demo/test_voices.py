@@ -7,7 +7,7 @@ import pytest
 
 from demo.voices import BASE_VOICES, DEMO_VOICES, DIGITS, Voice, recorded, sentences, speak, utter
 
-TEXT = "anna counted seven red boats"
+TEXT = "teacher counted seven red boats"
 
 
 @pytest.mark.parametrize("voice", [BASE_VOICES[0], DEMO_VOICES[0]], ids=lambda voice: voice.name)
