@@ -6,6 +6,7 @@ people have validated them already.
 """
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,8 +145,11 @@ class Labeller:
     """
 
     def __init__(self, model: Model, language: str, *, device: str, compute_type: str) -> None:
+        import ctranslate2
         from faster_whisper import WhisperModel
 
+        # A CPU has no float16; that the weights are widened for it is no warning to a user.
+        ctranslate2.set_log_level(logging.ERROR)
         try:
             self.whisper: Any = WhisperModel(model.path, device=device, compute_type=compute_type)
         except (ValueError, RuntimeError, OSError) as error:

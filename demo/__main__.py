@@ -23,7 +23,7 @@ from demo import material
 from demo.video_site import VideoSite
 
 MODEL = Path(__file__).with_name("model")
-FIT_STEPS, FIT_BATCH, FIT_RATE = 120, 8, 1e-3
+FIT_STEPS, FIT_BATCH, FIT_RATE = 60, 8, 1e-3
 """For a model of this size and a quarter of an hour of speech; real models: see the README."""
 
 
@@ -122,6 +122,7 @@ def demo(folder: Path, shell: Shell) -> None:
         shell.run(
             *("train", "fit", dataset, "--model", MODEL, "--output", trained),
             *("--steps", FIT_STEPS, "--batch-size", FIT_BATCH, "--learning-rate", FIT_RATE),
+            *("--eval-every", FIT_STEPS // 3),
         )
     before = shell.json("train", "evaluate", MODEL, dataset)
     after = shell.json("train", "evaluate", trained, dataset)
