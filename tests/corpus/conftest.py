@@ -1,5 +1,6 @@
 """Real speech of the synthesiser, the command line in this process, and talks on a video site."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript, V
 from corpus.workspace import Workspace
 from demo.video_site import Video, VideoSite, encode_opus
 from demo.voices import DEMO_VOICES, speak
+
+# Two threads on two cores that others use as well wait for each other most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 PLAYLIST = "https://www.youtube.com/playlist?list=PLtalks"
 
@@ -125,6 +129,7 @@ def add_recording(workspace: Workspace, catalogue: Catalogue) -> AddRecording:
             "language": "en",
             "licence": "CC0-1.0",
             "redistributable": True,
+            "segmented_with": "test",
             **columns,
         }
         with catalogue.session() as session:
@@ -136,7 +141,6 @@ def add_recording(workspace: Workspace, catalogue: Catalogue) -> AddRecording:
                     attribution=name,
                     media_path=str(path.relative_to(workspace.root)),
                     duration_ms=position,
-                    segmented_with="test",
                     segments=rows,
                     **columns,
                 )
