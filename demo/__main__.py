@@ -13,7 +13,6 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ FIT_STEPS, FIT_BATCH, FIT_RATE = 60, 8, 1e-3
 """For a model of this size and a quarter of an hour of speech; real models: see the README."""
 
 
-REVIEWS = 12
+REVIEWS = 40
 """How many segments the demo's reviewer corrects."""
 
 
@@ -129,9 +128,13 @@ def demo(folder: Path, shell: Shell) -> None:
     if not (trained / "ct2").exists():
         shell.run("train", "export", trained, "--to", "ct2")
 
-    print_result(shell.json("corpus", "status", *at), dataset, before, after)
-    console.say(
-        f"\nThis run downloaded {downloads} media files and labelled {labelled['done']} segments."
+    figures = result(shell.json("corpus", "status", *at), dataset, before, after)
+    figures["media files downloaded by this run"] = downloads
+    figures["segments labelled by this run"] = labelled["done"]
+    (folder / "result.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    print()
+    console.print_table(
+        "From a video site to a WER", ["", "figure"], [[k, v] for k, v in figures.items()]
     )
     console.say(
         "The speech is synthetic. To correct its labels in the browser:\n"
@@ -186,31 +189,29 @@ def _script(talks: dict[str, material.Talk], segment_id: str) -> str:
     return talks[recording.removeprefix("youtube:")].said_between(start, end)
 
 
-def print_result(
+def result(
     status: dict[str, Any], dataset: Path, before: dict[str, Any], after: dict[str, Any]
-) -> None:
-    """The demo's table."""
+) -> dict[str, object]:
+    """The figures of the demo's table, by name."""
     manifest = json.loads((dataset / "manifest.json").read_text(encoding="utf-8"))
     train = manifest["splits"]["train"]
     refused = Counter(f["reason"] for f in status["failures"] if f["stage"] == "fetch")
     taken = status["sources"]["youtube"]["recordings"]
-    rows: list[Sequence[object]] = [
-        ["videos seen", taken + sum(refused.values())],
-        ["videos taken", taken],
-        *[[f"videos refused: {reason}", count] for reason, count in sorted(refused.items())],
-        ["recordings, with the release", status["recordings"]],
-        *[
-            [f"hours labelled by {kind}", f"{hours:.2f}"]
+    return {
+        "videos seen": taken + sum(refused.values()),
+        "videos taken": taken,
+        **{f"videos refused: {reason}": count for reason, count in sorted(refused.items())},
+        "recordings, with the release": status["recordings"],
+        **{
+            f"hours labelled by {kind}": f"{hours:.2f}"
             for kind, hours in manifest["hours_by_label_kind"].items()
-        ],
-        ["30 s windows to train on", train["rows"]],
-        ["of these filled with speech", f"{train['speech_seconds'] / (train['rows'] * 30):.1%}"],
-        ["test words, speakers unheard", before["normalised"]["words"]],
-        ["WER before", f"{before['normalised']['wer']:.1%}"],
-        ["WER after", f"{after['normalised']['wer']:.1%}"],
-    ]
-    print()
-    console.print_table("From a video site to a WER", ["", "figure"], rows)
+        },
+        "30 s windows to train on": train["rows"],
+        "of these filled with speech": f"{train['speech_seconds'] / (train['rows'] * 30):.1%}",
+        "test words, by speakers never trained on": before["normalised"]["words"],
+        "WER before": f"{before['normalised']['wer']:.1%}",
+        "WER after": f"{after['normalised']['wer']:.1%}",
+    }
 
 
 if __name__ == "__main__":
