@@ -22,7 +22,7 @@ from demo import material
 from demo.video_site import VideoSite
 
 MODEL = Path(__file__).with_name("model")
-FIT_STEPS, FIT_BATCH, FIT_RATE = 60, 8, 1e-3
+FIT_STEPS, FIT_BATCH, FIT_RATE = 100, 4, 1e-3
 """For a model of this size and a quarter of an hour of speech; real models: see the README."""
 
 
