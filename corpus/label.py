@@ -163,10 +163,11 @@ class Labeller:
         self.language = language
 
     def __call__(self, pcm: audio.Pcm) -> Label:
-        """Transcribe int16 PCM [samples] of at most 30 s at 16 kHz, as Whisper does by default.
+        """Transcribe int16 PCM [samples] of at most 30 s at 16 kHz by beam search.
 
-        Beam search, and sampling at rising temperatures when the text compresses too well (a loop)
-        or is too unlikely. Text before the segment is not given: it makes loops spread.
+        Whisper's fallback to sampling is not used: CTranslate2 cannot seed it for each segment, and
+        a corpus that is made twice shall be the same twice. Loops show in the compression ratio.
+        Text before the segment is not given: it makes loops spread.
         """
         # Silence to the end of the window, as in Whisper's training; faster-whisper would pad the
         # log-mel with zeros instead, which are louder than silence.
@@ -176,6 +177,7 @@ class Labeller:
             window,
             language=self.language,
             beam_size=BEAM_SIZE,
+            temperature=0.0,
             condition_on_previous_text=False,
         )
         pieces = [piece for piece in found if piece.start * audio.SAMPLE_RATE < pcm.size]
@@ -188,7 +190,6 @@ class Labeller:
                 "avg_logprob": float(np.average([p.avg_logprob for p in pieces], weights=seconds)),
                 "no_speech_prob": float(max(p.no_speech_prob for p in pieces)),
                 "compression_ratio": float(max(p.compression_ratio for p in pieces)),
-                "temperature": float(max(p.temperature for p in pieces)),
             },
         )
 
