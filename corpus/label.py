@@ -179,10 +179,11 @@ class Labeller:
             beam_size=BEAM_SIZE,
             temperature=0.0,
             condition_on_previous_text=False,
+            no_speech_threshold=None,  # keep what it says all the same: the verdict decides
         )
         pieces = [piece for piece in found if piece.start * audio.SAMPLE_RATE < pcm.size]
         if not pieces:
-            return Label("", {"no_speech_prob": 1.0})
+            return Label("", {})
         seconds = [max(0.02, piece.end - piece.start) for piece in pieces]
         return Label(
             clean_transcript(" ".join(piece.text.strip() for piece in pieces)),
