@@ -245,14 +245,12 @@ def test_a_labelling_killed_again_and_again_labels_nothing_twice_and_forgets_not
 def test_a_whole_run_killed_at_random_moments_ends_as_if_it_never_was(
     site: VideoSite, tmp_path: Path
 ) -> None:
-    """Every stage in a row; the moments are spread over the time that one run takes."""
+    """Every stage but labelling; the moments are spread over the time that one run takes."""
     settings = (
         f'language = "en"\n[fetch]\nurls = ["{PLAYLIST}"]\nproxy = "{site.proxy_url}"\n'
         'check_certificate = false\nsleep = false\n[verdict]\npreset = "lenient"\n'
         "[segment]\ntarget_seconds = 3.0\n"
     )
-    if MODEL.is_dir():
-        settings += f'[label]\nmodel = "{MODEL}"\n'
     spaces = []
     for name in ("whole", "killed"):
         space = init_workspace(tmp_path / name, "en")
