@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from corpus import audio, console, engine
 from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript
-from corpus.errors import ItemError, UserError
+from corpus.errors import UserError
 from corpus.segment import MAX_SECONDS
 from corpus.text import base_language, clean_transcript
 from corpus.workspace import Workspace
@@ -249,18 +249,9 @@ def _label_segments(
             )
             catalogue.clear_failure(session, stage="label", item=segment_id)
 
-    def fail(segment_id: str, error: ItemError) -> None:
-        with catalogue.session() as session:
-            catalogue.record_failure(
-                session,
-                stage="label",
-                item=segment_id,
-                kind="bad_media",
-                message=str(error),
-                transient=True,
-            )
-
-    return engine.run(waiting, label, save, fail, desc="label", unit="segment")
+    return engine.run(
+        waiting, label, save, catalogue.failure_noter("label"), desc="label", unit="segment"
+    )
 
 
 def _unlabelled(catalogue: Catalogue, origin: str, language: str) -> list[str]:

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from corpus import audio, engine
 from corpus.catalogue import Catalogue, Recording, Segment, Transcript, segment_id
-from corpus.errors import ItemError, UserError
+from corpus.errors import UserError
 from corpus.text import clean_transcript
 from corpus.workspace import Workspace
 
@@ -204,18 +204,9 @@ def _segment_recordings(
                     transient=False,
                 )
 
-    def fail(recording_id: str, error: ItemError) -> None:
-        with catalogue.session() as session:
-            catalogue.record_failure(
-                session,
-                stage="segment",
-                item=recording_id,
-                kind="bad_media",
-                message=str(error),
-                transient=True,
-            )
-
-    return engine.run(waiting, cut, save, fail, desc="segment", unit="recording")
+    return engine.run(
+        waiting, cut, save, catalogue.failure_noter("segment"), desc="segment", unit="recording"
+    )
 
 
 def _rows(recording: Recording, spans: Sequence[Span]) -> Iterator[Any]:

@@ -121,7 +121,7 @@ def demo(folder: Path, shell: Shell) -> None:
         shell.run(
             *("train", "fit", dataset, "--model", MODEL, "--output", trained),
             *("--steps", FIT_STEPS, "--batch-size", FIT_BATCH, "--learning-rate", FIT_RATE),
-            *("--eval-every", FIT_STEPS // 3),
+            *("--eval-every", FIT_STEPS // 4),
         )
     before = shell.json("train", "evaluate", MODEL, dataset)
     after = shell.json("train", "evaluate", trained, dataset)

@@ -4,7 +4,7 @@ A stage asks for what lacks its result, works, and commits per item in one trans
 stage carries on after a kill, does only what is new, and does nothing twice.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,25 @@ class Catalogue:
         failure.kind, failure.message, failure.transient = kind, message, transient
         failure.url, failure.failed_at = url, now()
         failure.attempts += 1
+
+    def failure_noter(self, stage: str) -> Callable[[Any, Exception], None]:
+        """A function that notes, in its own transaction, that `stage` cannot read an item's media.
+
+        Such a failure counts as passing: the file may be there and whole next time.
+        """
+
+        def note(item: Any, error: Exception) -> None:
+            with self.session() as session:
+                self.record_failure(
+                    session,
+                    stage=stage,
+                    item=str(item),
+                    kind="bad_media",
+                    message=str(error),
+                    transient=True,
+                )
+
+        return note
 
     def clear_failure(self, session: Session, *, stage: str, item: str) -> None:
         """Forget the failure of an item that has now succeeded."""
