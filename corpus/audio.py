@@ -204,9 +204,14 @@ def read_span(path: Path, start_ms: int, end_ms: int) -> Pcm:
     if not path.exists():
         raise MediaError(f"{path}: the media file is gone; put it back or remove the recording")
     start, end = (ms * SAMPLE_RATE // 1000 for ms in (start_ms, end_ms))
-    if path.suffix == ".flac" and soundfile.info(path).samplerate == SAMPLE_RATE:
-        pcm, _ = soundfile.read(path, start=start, stop=end, dtype="int16")
-        return pcm if pcm.ndim == 1 else pcm[:, 0]
+    if path.suffix == ".flac":
+        try:
+            pcm, rate = soundfile.read(path, start=start, stop=end, dtype="int16")
+        except soundfile.LibsndfileError:
+            pass  # `decode` says what is wrong with it
+        else:
+            if rate == SAMPLE_RATE and pcm.ndim == 1:
+                return pcm
     return decode(path)[start:end]
 
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
-from corpus import __version__, audio, console, pack
+from corpus import __version__, audio, console, engine, pack
 from corpus.catalogue import Catalogue, Recording, Segment, Transcript, Verdict
 from corpus.dataset import (
     Credit,
@@ -29,11 +29,16 @@ from corpus.dataset import (
     write_dataset,
 )
 from corpus.errors import UserError
-from corpus.segment import HARD_GAP_SECONDS
+from corpus.segment import HARD_GAP_SECONDS, MAX_SECONDS
 from corpus.split import Split, assign_splits
 from corpus.workspace import Workspace
 
 SPLITS = ("train", "dev", "test")
+HELD_OUT = ("dev", "test")
+
+
+class FrozenError(UserError):
+    """A dataset of this name was built from another state of the corpus."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,37 @@ def count_tokens(tokenizer: str | None) -> Callable[[str], int]:
     return lambda text: len(loaded.encode(f" {text}", add_special_tokens=False).ids)
 
 
+def check_media(workspace: Workspace, catalogue: Catalogue) -> engine.Counts:
+    """Decode once, and hash, every kept clip that still lies where its release put it.
+
+    What cannot be decoded is noted and left out of datasets; no clip is checked twice.
+    """
+    with catalogue.session() as session:
+        waiting = session.scalars(
+            select(Recording.id)
+            .join(Recording.segments)
+            .join(Segment.verdict)
+            .filter(Recording.sha256.is_(None), Verdict.verdict == "keep")
+            .distinct()
+            .order_by(Recording.id)
+        ).all()
+
+    def check(recording_id: str) -> str:
+        with catalogue.session() as session:
+            path = workspace.path(session.get_one(Recording, recording_id).media_path)
+        audio.read_span(path, 0, round(MAX_SECONDS * 1000))
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+
+    def save(recording_id: str, digest: str) -> None:
+        with catalogue.session() as session:
+            session.get_one(Recording, recording_id).sha256 = digest
+            catalogue.clear_failure(session, stage="build", item=recording_id)
+
+    note = catalogue.failure_noter("build")
+    return engine.run(waiting, check, save, note, desc="check", unit="clip")
+
+
 def make_plan(
     catalogue: Catalogue,
     *,
@@ -131,10 +167,13 @@ def make_plan(
         fixed=fixed,
         salt=str(seed),
     )
+    placed = [(i, i.recording.split or assigned.splits[i.recording.group]) for i in kept]
+    held_out_audio = {item.recording.sha256 for item, split in placed if split in HELD_OUT}
     singles: dict[str, list[Kept]] = {split: [] for split in SPLITS}
-    for item in kept:
-        split = item.recording.split or assigned.splits[item.recording.group]
-        if split != "train" and item.label_kind == "pseudo":
+    for item, split in placed:
+        if split == "train" and item.recording.sha256 in held_out_audio:
+            left_out["train: the same audio is held out"] += 1
+        elif split in HELD_OUT and item.label_kind == "pseudo":
             left_out[f"{split}: labelled by a model only"] += 1
         else:
             singles[split].append(item)
@@ -154,7 +193,7 @@ def make_plan(
     return Plan(
         rows=rows,
         left_out=dict(left_out),
-        warnings=[*assigned.warnings, *_shared_speakers(given)],
+        warnings=[*assigned.warnings, *_shared_speakers(given), *_emptied(singles, left_out)],
         settings=settings,
         fingerprint=_fingerprint(rows, settings),
     )
@@ -164,6 +203,13 @@ def _shared_speakers(given: dict[str, set[str]]) -> Iterator[str]:
     shared = sum(len(splits) > 1 for splits in given.values())
     if shared:
         yield f"{shared} speaker(s) are in more than one split of their own source; kept so"
+
+
+def _emptied(singles: dict[str, list[Kept]], left_out: Counter[str]) -> Iterator[str]:
+    for split in HELD_OUT:
+        out = left_out[f"{split}: labelled by a model only"]
+        if out and not singles[split]:
+            yield f"{split} is empty: only a model has labelled its {out} segments; review some"
 
 
 def _kept_segments(
@@ -183,7 +229,7 @@ def _kept_segments(
         ).all()
     before: Kept | None = None
     for segment, verdict, transcript in rows:
-        reason = _unfit(verdict, transcript)
+        reason = _unfit(segment.recording, verdict, transcript)
         tokens = 0 if reason else tokens_in(transcript.text)
         if tokens > room:
             reason = f"more than {room} tokens"
@@ -211,12 +257,16 @@ def _kept_segments(
     return kept, left_out
 
 
-def _unfit(verdict: Verdict | None, transcript: Transcript | None) -> str | None:
+def _unfit(
+    recording: Recording, verdict: Verdict | None, transcript: Transcript | None
+) -> str | None:
     """Why a segment cannot be in a dataset; None where it can."""
     if verdict is None:
         return "no verdict yet"
     if verdict.verdict != "keep":
         return f"verdict {verdict.verdict}"
+    if recording.sha256 is None:
+        return "media cannot be read"
     return None if transcript and transcript.text else "no text"
 
 
@@ -258,7 +308,8 @@ def build(workspace: Workspace, name: str, plan: Plan) -> tuple[Path, bool]:
         The dataset's folder, and whether it was written now.
 
     Raises:
-        UserError: another dataset has this name, or a media file is gone.
+        FrozenError: another state of the corpus was built under this name.
+        UserError: the name is none, or a media file is gone.
     """
     if not name or Path(name).name != name or name.startswith("."):
         raise UserError(f"{name!r} is no name for a dataset; use letters, digits, - and _")
@@ -266,7 +317,7 @@ def build(workspace: Workspace, name: str, plan: Plan) -> tuple[Path, bool]:
     if folder.exists():
         if _built_fingerprint(folder) == plan.fingerprint:
             return folder, False
-        raise UserError(
+        raise FrozenError(
             f"{folder} holds another state of the corpus and a dataset is frozen; "
             "build under another name"
         )

@@ -40,13 +40,15 @@ def _open(workspace: Path | None) -> tuple[Workspace, Catalogue]:
     return found, Catalogue(found.catalogue_url)
 
 
-def _tell(counts: "Counts", what: str, as_json: bool, **more: Any) -> None:
+def _tell(
+    counts: "Counts", what: str, as_json: bool, words: tuple[str, str] = ("done", "failed")
+) -> None:
     if as_json:
-        console.print_json({"done": counts.done, "failed": counts.failed, **more})
+        console.print_json({"done": counts.done, "failed": counts.failed})
         return
-    print(f"{what}: {counts.done} done, {counts.failed} failed")
+    print(f"{what}: {counts.done} {words[0]}, {counts.failed} {words[1]}")
     if counts.failed:
-        print("reasons: corpus status --json")
+        print("each one with its reason: corpus status --json")
 
 
 @app.command()
@@ -121,7 +123,7 @@ def fetch(
         ),
         max_videos=max_videos,
     )
-    _tell(counts, "fetch", as_json)
+    _tell(counts, "fetch", as_json, ("taken", "not taken"))
 
 
 def _fetch_options(space: Workspace, **options: Any) -> "FetchOptions":
@@ -264,6 +266,12 @@ def build(
     tokenizer: Annotated[
         str | None, typer.Option(help="Tokenizer of the model to be trained: folder or name.")
     ] = None,
+    dev_hours: Annotated[
+        float | None, typer.Option(min=0.0, help="Hours to hold out beside the releases' own dev.")
+    ] = None,
+    test_hours: Annotated[
+        float | None, typer.Option(min=0.0, help="Hours to hold out beside the releases' own test.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of splits and packing.")] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -274,15 +282,17 @@ def build(
     Example: corpus build czech-1 --tokenizer openai/whisper-small
     """
     from corpus.build import build as write
-    from corpus.build import make_plan
+    from corpus.build import check_media, make_plan
 
     space, catalogue = _open(workspace)
     config = space.config.build
+    if check_media(space, catalogue).failed:
+        console.say("warning: some clips cannot be read; which: corpus status --json")
     plan = make_plan(
         catalogue,
         tokenizer=_tokenizer(space, tokenizer or config.tokenizer),
-        dev_hours=config.dev_hours,
-        test_hours=config.test_hours,
+        dev_hours=config.dev_hours if dev_hours is None else dev_hours,
+        test_hours=config.test_hours if test_hours is None else test_hours,
         seed=config.seed if seed is None else seed,
     )
     for warning in plan.warnings:
@@ -330,6 +340,8 @@ def run(
 
 
 def _run_stages(space: Workspace) -> None:
+    from corpus.build import FrozenError
+
     config, root = space.config, space.root
     if config.fetch.urls or config.fetch.search:
         fetch(
@@ -346,7 +358,10 @@ def _run_stages(space: Workspace) -> None:
     if config.label.model:
         label(workspace=root)
     verdict(workspace=root)
-    build(workspace=root)
+    try:
+        build(workspace=root)
+    except FrozenError as frozen:
+        console.say(f"note: {frozen}")
 
 
 @app.command()

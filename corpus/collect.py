@@ -84,6 +84,8 @@ def fetch(
 
         def fail(entry: youtube.Entry, error: ItemError) -> None:
             refused = error.refused if isinstance(error, _NotTaken) else None
+            if refused and not refused.transient:  # what an earlier, killed run has begun
+                shutil.rmtree(stage / entry.id.removeprefix("youtube:"), ignore_errors=True)
             with catalogue.session() as session:
                 catalogue.record_failure(
                     session,

@@ -10,8 +10,7 @@ others out of dev and test into train. What a model was once trained on never be
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 Split = Literal["train", "dev", "test"]
@@ -27,24 +26,6 @@ class Assignment(NamedTuple):
 
     splits: dict[str, Split]
     warnings: list[str]
-
-
-@dataclass(frozen=True)
-class Item:
-    """What `leaks` compares: a row or segment, its group, and its audio's sha256 where known."""
-
-    id: str
-    group: str
-    audio_sha256: str | None = None
-
-
-@dataclass(frozen=True)
-class Leak:
-    """Something that is held out and trained on."""
-
-    held_out_id: str
-    train_id: str
-    reason: Literal["same group", "same audio"]
 
 
 def assign_splits(
@@ -117,23 +98,3 @@ def assign_splits(
                 f"of {total / 60:.1f} min in all"
             )
     return Assignment(splits, warnings)
-
-
-def leaks(train: Iterable[Item], held_out: Iterable[Item]) -> list[Leak]:
-    """What of `held_out` is in `train` too: a shared group, or the very same audio.
-
-    Each held-out item is named once for each reason, with the first train item that shares it.
-    """
-    by_group: dict[str, str] = {}
-    by_audio: dict[str, str] = {}
-    for item in train:
-        by_group.setdefault(item.group, item.id)
-        if item.audio_sha256 is not None:
-            by_audio.setdefault(item.audio_sha256, item.id)
-    found = []
-    for item in held_out:
-        if item.group in by_group:
-            found.append(Leak(item.id, by_group[item.group], "same group"))
-        if item.audio_sha256 is not None and item.audio_sha256 in by_audio:
-            found.append(Leak(item.id, by_audio[item.audio_sha256], "same audio"))
-    return found

@@ -1,7 +1,9 @@
 """Real speech of the synthesiser, the command line in this process, and talks on a video site."""
 
+import hashlib
 import os
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +18,7 @@ from corpus.audio import SAMPLE_RATE, Pcm
 from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript, Verdict, segment_id
 from corpus.workspace import Workspace
 from demo.video_site import Video, VideoSite, encode_opus
-from demo.voices import DEMO_VOICES, speak
+from demo.voices import BASE_VOICES, speak
 
 # Two threads on two cores that others use as well wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -63,7 +65,7 @@ def spoken(
     silence = np.zeros(int(pause * SAMPLE_RATE), np.int16)
     pieces, spans, position = [silence], [], silence.size
     for sentence in sentences:
-        pcm = speak(sentence, DEMO_VOICES[voice])
+        pcm = speak(sentence, BASE_VOICES[voice])
         spans.append((position * 1000 // SAMPLE_RATE, (position + pcm.size) * 1000 // SAMPLE_RATE))
         pieces += [pcm, silence]
         position += pcm.size + silence.size
@@ -122,7 +124,9 @@ def add_recording(workspace: Workspace, catalogue: Catalogue) -> AddRecording:
             rows.append(row)
         path = workspace.media / f"{name}.flac"
         path.parent.mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng(len(name)).normal(scale=300, size=position * 16)
+        noise = np.random.default_rng(zlib.crc32(name.encode())).normal(
+            scale=300, size=position * 16
+        )
         soundfile.write(path, noise.astype(np.int16), SAMPLE_RATE)
         columns = {
             "source": "files",
@@ -130,6 +134,7 @@ def add_recording(workspace: Workspace, catalogue: Catalogue) -> AddRecording:
             "licence": "CC0-1.0",
             "redistributable": True,
             "segmented_with": "test",
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             **columns,
         }
         with catalogue.session() as session:

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from corpus import audio
-from corpus.build import Plan, build, make_plan
+from corpus.build import Plan, build, check_media, make_plan
 from corpus.catalogue import Catalogue, Recording, Transcript, Verdict
 from corpus.dataset import file_hashes, read_split
 from corpus.errors import UserError
@@ -102,6 +102,39 @@ class TestSplits:
         plan = plan_of(catalogue)
         assert [len(plan.rows[split]) for split in ("train", "dev", "test")] == [1, 0, 0]
         assert "collect from 3 channels" in plan.warnings[0]
+
+    def test_a_split_that_only_a_model_has_labelled_is_told(
+        self, catalogue: Catalogue, add_recording: AddRecording
+    ) -> None:
+        add_recording("clip-train", [KEEP], split="train")
+        add_recording("clip-test", [{**KEEP, "kind": "pseudo"}], split="test")
+        assert "test is empty" in plan_of(catalogue).warnings[0]
+
+    def test_audio_that_is_held_out_is_not_trained_on_under_another_name(
+        self, catalogue: Catalogue, add_recording: AddRecording
+    ) -> None:
+        add_recording("clip-test", [KEEP], split="test", sha256="same")
+        add_recording("copy-train", [KEEP], split="train", sha256="same")
+        add_recording("clip-train", [KEEP], split="train")
+        plan = plan_of(catalogue)
+        assert {item.recording_id for item in plan.kept} == {"clip-test", "clip-train"}
+        assert plan.left_out == {"train: the same audio is held out": 1}
+
+
+class TestMedia:
+    def test_a_clip_that_cannot_be_decoded_is_left_out_and_told(
+        self, workspace: Workspace, catalogue: Catalogue, add_recording: AddRecording
+    ) -> None:
+        add_recording("clip-good", [KEEP], sha256=None)
+        add_recording("clip-bad", [KEEP], sha256=None)
+        (workspace.media / "clip-bad.flac").write_bytes(b"no audio at all")
+        counts = check_media(workspace, catalogue)
+        assert (counts.done, counts.failed) == (1, 1)
+        plan = plan_of(catalogue)
+        assert {item.recording_id for item in plan.kept} == {"clip-good"}
+        assert plan.left_out == {"media cannot be read": 1}
+        build(workspace, "one", plan)
+        assert check_media(workspace, catalogue).done == 0
 
 
 class TestRows:

@@ -267,3 +267,20 @@ preset = "lenient"
         for failure in before["failures"]:
             failure["attempts"] += failure["retried"]
         assert after == before
+
+    def test_new_recordings_are_judged_though_the_dataset_is_frozen(
+        self, corpus: Corpus, workspace: Workspace
+    ) -> None:
+        write_speech(workspace.root / "own" / "a.wav", *SENTENCES, subtitles=True)
+        (workspace.root / CONFIG_NAME).write_text(
+            'language = "en"\n[sources]\nadd = ["own"]\n[verdict]\npreset = "lenient"\n'
+        )
+        at = ("--workspace", workspace.root)
+        assert corpus("run", *at).code == 0
+        frozen = (workspace.datasets / "main" / "manifest.json").read_bytes()
+        write_speech(workspace.root / "own" / "b.wav", "zero one two three", subtitles=True)
+        outcome = corpus("run", *at)
+        assert outcome.code == 0, outcome.err
+        assert "build under another name" in outcome.err
+        assert (workspace.datasets / "main" / "manifest.json").read_bytes() == frozen
+        assert json.loads(corpus("status", "--json", *at).out)["recordings"] == 2

@@ -24,7 +24,6 @@ from corpus.catalogue import (
     Cue,
     Failure,
     Recording,
-    Score,
     Segment,
     Transcript,
     Verdict,
@@ -53,7 +52,7 @@ def start(*arguments: object) -> subprocess.Popen[bytes]:
 
 
 def run(*arguments: object) -> None:
-    assert start(*arguments).wait(timeout=300) == 0
+    assert start(*arguments).wait(timeout=300) == 0, arguments
 
 
 def run_killed(*arguments: object, moment: Moment, later_s: float) -> bool:
@@ -68,11 +67,7 @@ def run_killed(*arguments: object, moment: Moment, later_s: float) -> bool:
 
 
 def contents(workspace: Workspace) -> dict[str, Any]:
-    """Everything in a workspace but times of day: the catalogue's rows and the media's hashes.
-
-    What was sampled at a temperature, where the model was unsure, differs from run to run by its
-    nature; of such a transcript only the place and origin count.
-    """
+    """Everything in a workspace but times of day: the catalogue's rows and the media's hashes."""
     catalogue = Catalogue(workspace.catalogue_url)
     found: dict[str, Any] = {}
     with catalogue.session() as session:
@@ -89,21 +84,9 @@ def contents(workspace: Workspace) -> dict[str, Any]:
             for row in rows:
                 row.get("licence_evidence", {}).pop("when", None)
             found[table.__tablename__] = sorted(rows, key=repr)
-        transcripts = []
-        for transcript in session.scalars(select(Transcript)):
-            scores = {score.name: score.value for score in transcript.scores}
-            sampled = scores.get("temperature", 0.0) > 0
-            transcripts.append(
-                (
-                    transcript.segment_id,
-                    transcript.kind,
-                    transcript.origin,
-                    None if sampled else (transcript.text, scores),
-                )
-            )
-        found["transcripts"] = sorted(transcripts, key=repr)
-        assert len(session.scalars(select(Score)).all()) == sum(
-            len(t.scores) for t in session.scalars(select(Transcript))
+        found["transcripts"] = sorted(
+            (t.segment_id, t.kind, t.origin, t.text, [(s.name, s.value) for s in t.scores])
+            for t in session.scalars(select(Transcript))
         )
     catalogue.engine.dispose()
     found["media"] = {
@@ -245,11 +228,11 @@ def test_a_labelling_killed_again_and_again_labels_nothing_twice_and_forgets_not
 def test_a_whole_run_killed_at_random_moments_ends_as_if_it_never_was(
     site: VideoSite, tmp_path: Path
 ) -> None:
-    """Every stage but labelling; the moments are spread over the time that one run takes."""
+    """The moments are spread over the time that one run takes."""
     settings = (
         f'language = "en"\n[fetch]\nurls = ["{PLAYLIST}"]\nproxy = "{site.proxy_url}"\n'
         'check_certificate = false\nsleep = false\n[verdict]\npreset = "lenient"\n'
-        "[segment]\ntarget_seconds = 3.0\n"
+        f'[segment]\ntarget_seconds = 3.0\n[label]\nmodel = "{MODEL}"\n'
     )
     spaces = []
     for name in ("whole", "killed"):
