@@ -18,6 +18,8 @@ from demo.voices import DEMO_VOICES, SAMPLE_RATE, Span, Voice, recorded, sentenc
 
 PLAYLIST = "PLdemo0000000000000000"
 TALK_SENTENCES = 36
+TALKERS = 3
+"""Speakers of the talks, each with a channel of its own; the release has others."""
 CLIPS_PER_SPEAKER = {"train": 40, "dev": 24, "test": 60}
 
 BREATH_SECONDS = (0.35, 0.8)
@@ -103,7 +105,7 @@ def make_videos(folder: Path) -> tuple[list[Video], dict[str, Talk]]:
     videos, talks = [], {}
     for number, kind in enumerate(kinds):
         name = f"demo{number:02d}video"
-        talk = make_talk(DEMO_VOICES[number % 4], seed=100 + number)
+        talk = make_talk(DEMO_VOICES[number % TALKERS], seed=100 + number)
         path = folder / f"{name}.webm"
         if not path.exists():
             part = path.with_name(f".{path.name}")
@@ -120,9 +122,9 @@ def make_videos(folder: Path) -> tuple[list[Video], dict[str, Talk]]:
                 licence="standard" if kind == "standard" else "cc",
                 subtitles=human,
                 automatic=None if kind == SILENT else "en",
-                channel=f"Counting {number}",
-                channel_id=f"UCdemo{number:018d}",
-                handle=f"@counting{number}",
+                channel=f"Counting {number % TALKERS}",
+                channel_id=f"UCdemo{number % TALKERS:018d}",
+                handle=f"@counting{number % TALKERS}",
                 state="private" if kind == "private" else "public",
             )
         )
@@ -140,7 +142,7 @@ def make_release(folder: Path) -> Path:
     durations: list[tuple[str, int]] = []
     validated: list[dict[str, str]] = []
     for number, (split, count) in enumerate(CLIPS_PER_SPEAKER.items()):
-        voice = DEMO_VOICES[number + 3]
+        voice = DEMO_VOICES[TALKERS + number]
         noise = np.random.default_rng(number)
         rows = []
         for index, sentence in enumerate(sentences(random.Random(number), count)):
