@@ -151,7 +151,10 @@ def make_plan(
     """
     kept, left_out = _kept_segments(catalogue, count_tokens(tokenizer))
     if not kept:
-        raise UserError("no segment is kept; look at `corpus status`, then run `corpus verdict`")
+        raise UserError(
+            "no segment is kept: see `corpus status`; then review some, or choose another "
+            "`corpus verdict --preset`"
+        )
     seconds: dict[str, float] = defaultdict(float)
     given: dict[str, set[str]] = defaultdict(set)
     for item in kept:

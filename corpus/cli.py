@@ -236,7 +236,9 @@ def label(
 
 @app.command()
 def verdict(
-    preset: Annotated[str | None, typer.Option(help="strict, default or lenient.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="strict, default, lenient or trusting.")
+    ] = None,
     thresholds: Annotated[
         Path | None, typer.Option(help="Own thresholds, in the form of the built-in file.")
     ] = None,

@@ -60,7 +60,8 @@ def find_model(workspace: Workspace, name: str) -> Model:
     """
     folder = workspace.path(name) if workspace.path(name).is_dir() else Path(name).expanduser()
     if not folder.is_dir():
-        if name.startswith((".", "/", "~")):
+        # A Hub name has no folder of this machine in front: `runs/other` is a slip, not a name.
+        if name.startswith((".", "/", "~")) or ("/" in name and folder.parent.is_dir()):
             raise UserError(f"{name}: no such model folder")
         folder = _download(name)
         return _local_model(workspace, folder, name.replace("/", "--"))

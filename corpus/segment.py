@@ -1,7 +1,7 @@
 """Cut recordings into segments of at most 30 s: at cues where there are any, else at pauses.
 
 Where to cut is a shortest-path problem. Every cue end is a possible cut; a segment costs by how
-far it stays under the target length, a cut costs by how badly it fits the speech (inside a
+far its length is from the target, a cut costs by how badly it fits the speech (inside a
 sentence, without a pause). Dynamic programming finds the cheapest way through, which ends far more
 segments at sentence ends than filling greedily does.
 """
@@ -58,7 +58,7 @@ def merge_cues(
     Args:
         cues: sorted, not overlapping.
         duration_ms: length of the recording; nothing reaches past it.
-        target_seconds: segments shorter than this cost more the shorter they are.
+        target_seconds: segments cost more the further their length is from this.
 
     Returns:
         The segments, padded into the pauses around them, and the cues that are left out because
@@ -96,8 +96,10 @@ def _cheapest_cuts(cues: Sequence[Span], longest: int, target: int) -> list[Sequ
             length = cues[end - 1].end_ms - cues[start].start_ms
             if length > longest or (start < end - 1 and hard[start]):
                 break
-            shortfall = max(0, target - length) / target
-            cost = LENGTH_COST * shortfall**2 * (HARD_LENGTH_FACTOR if is_hard else 1.0)
+            deviation = (length - target) / target
+            cost = LENGTH_COST * deviation**2
+            if is_hard and deviation < 0:
+                cost *= HARD_LENGTH_FACTOR  # the pause ends the segment, however short it is
             if best[start] + cost + cut_costs[end - 1] < best[end]:
                 best[end] = best[start] + cost + cut_costs[end - 1]
                 previous[end] = start

@@ -121,7 +121,7 @@ target_seconds = 27.0  # length that segments should approach; 30 is the limit
 # model = "openai/whisper-large-v3"   # a name, a folder, or a fine-tuned run
 
 [verdict]
-preset = "default" # strict, default or lenient
+preset = "default" # strict, default, lenient or trusting
 
 [build]
 name = "main"

@@ -144,7 +144,9 @@ def fit(
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model's folder, a run, or a name on the Hub.")],
     dataset: Annotated[Path, typer.Argument(help="Folder that `corpus build` made.")],
-    split: Annotated[str, typer.Option(help="dev or test.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="train, dev or test; train shows fit, not quality.")
+    ] = "test",
     output: Annotated[
         Path | None, typer.Option(help="Write the predictions here, as JSON lines.")
     ] = None,

@@ -114,6 +114,7 @@ def evaluate(
 
     Args:
         model: a model's folder, a run's folder, or a name on the Hub.
+        language_token: as in `transcribe`; by default what the run was trained with.
         output: where to write the predictions, one JSON object per line.
 
     Raises:
@@ -124,6 +125,7 @@ def evaluate(
     models.quieten()
     rows = open_split([dataset], split)
     whisper = models.load(model)
+    language_token = language_token or _trained_language_token(Path(model))
     whisper.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     began = time.perf_counter()
     predictions = list(
@@ -148,6 +150,16 @@ def evaluate(
         "seconds": elapsed,
         "predictions": str(output) if output else None,
     }
+
+
+def _trained_language_token(run: Path) -> str | None:
+    """The language token that a run was told to use, if `run` is one."""
+    try:
+        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    token: str | None = record["config"]["language_token"]
+    return token
 
 
 def _by_source(predictions: Iterable[Prediction]) -> list[tuple[str, list[Prediction]]]:

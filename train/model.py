@@ -136,7 +136,9 @@ def find(name: str) -> str:
             return str(candidate)
     if folder.exists():
         raise UserError(f"{name}: no model in this folder; has the run finished?")
-    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+    # A Hub name has no folder of this machine in front: `runs/other` is a slip, not a name.
+    in_folder = "/" in name and folder.parent.is_dir()
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or in_folder:
         raise UserError(f"{name}: no such folder; give a model's folder or openai/whisper-small")
     return name
 

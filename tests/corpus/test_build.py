@@ -299,7 +299,7 @@ class TestRefusals:
         self, catalogue: Catalogue, add_recording: AddRecording
     ) -> None:
         add_recording("talk", [{**KEEP, "verdict": "drop"}])
-        with pytest.raises(UserError, match=r"no segment is kept; .*corpus verdict"):
+        with pytest.raises(UserError, match=r"no segment is kept: .*corpus verdict"):
             plan_of(catalogue)
 
     def test_media_that_is_gone_is_told_and_no_dataset_appears(

@@ -146,7 +146,7 @@ class TestFindSpeech:
 
 
 class TestSegmentRecordings:
-    def cut(self, workspace: Workspace, catalogue: Catalogue, target: float = 5.0) -> list[Segment]:
+    def cut(self, workspace: Workspace, catalogue: Catalogue, target: float = 8.0) -> list[Segment]:
         segment_recordings(workspace, catalogue, target_seconds=target)
         with catalogue.session() as session:
             return list(session.scalars(select(Segment).order_by(Segment.start_ms)))
@@ -174,7 +174,7 @@ class TestSegmentRecordings:
             first = session.get_one(Segment, "talk@0-8300")
             assert [(t.kind, t.text) for t in first.transcripts] == [("subtitle", "One. Two.")]
             assert first.recording.segmented_with == "cues"
-        assert segment_recordings(workspace, catalogue, target_seconds=5).done == 0
+        assert segment_recordings(workspace, catalogue, target_seconds=8).done == 0
         assert len(self.cut(workspace, catalogue)) == 2
 
     def test_cues_that_cannot_be_cut_are_told_and_the_others_taken(
@@ -194,7 +194,7 @@ class TestSegmentRecordings:
         add_recording("talk", [{"seconds": 3}])
         self.unsegmented(catalogue, [])
         (workspace.media / "talk.flac").unlink()
-        counts = segment_recordings(workspace, catalogue, target_seconds=5)
+        counts = segment_recordings(workspace, catalogue, target_seconds=8)
         assert (counts.done, counts.failed) == (0, 1)
         with catalogue.session() as session:
             failure = session.scalars(select(Failure)).one()
@@ -207,3 +207,9 @@ class TestSegmentRecordings:
     ) -> None:
         with pytest.raises(UserError, match="give 1 to 30"):
             self.cut(workspace, catalogue, target)
+
+
+def test_a_short_target_makes_short_segments() -> None:
+    cues = [Span(i * 4000, i * 4000 + 3500, f"Sentence {i}.") for i in range(20)]
+    spans, _ = merge_cues(cues, duration_ms=80_000, target_seconds=8.0)
+    assert [round((s.end_ms - s.start_ms) / 1000) for s in spans] == [8] * 10
