@@ -17,7 +17,7 @@ from corpus import audio, console, engine
 from corpus.catalogue import Catalogue, Cue, Failure, Recording, Segment, Transcript, segment_id
 from corpus.errors import ItemError, UserError
 from corpus.segment import MAX_SECONDS
-from corpus.sources import common_voice, licences, youtube
+from corpus.sources import common_voice, licences, sites, youtube
 from corpus.subtitles.reader import SubtitleTrack, read_subtitles
 from corpus.text import base_language, clean_transcript
 from corpus.workspace import Workspace
@@ -69,11 +69,11 @@ def fetch(
         stage = workspace.media / ".stage"
 
         def take(entry: youtube.Entry) -> Recording:
-            outcome = youtube.fetch_video(entry, options, stage)
+            outcome = sites.fetch_video(entry, options, stage)
             if isinstance(outcome, youtube.Refused):
                 raise _NotTaken(outcome)
             try:
-                return _decoded(workspace, outcome)
+                return _decoded(workspace, entry, outcome)
             finally:
                 shutil.rmtree(outcome.media.parent, ignore_errors=True)
 
@@ -85,7 +85,7 @@ def fetch(
         def fail(entry: youtube.Entry, error: ItemError) -> None:
             refused = error.refused if isinstance(error, _NotTaken) else None
             if refused and not refused.transient:  # what an earlier, killed run has begun
-                shutil.rmtree(stage / entry.id.removeprefix("youtube:"), ignore_errors=True)
+                shutil.rmtree(stage / entry.file_name, ignore_errors=True)
             with catalogue.session() as session:
                 catalogue.record_failure(
                     session,
@@ -112,7 +112,7 @@ def _list(
     """What can be listed, and what is to be said at the end about what cannot."""
     entries: list[youtube.Entry] = []
     try:
-        for entry in youtube.list_videos(urls, search, options, max_videos):
+        for entry in sites.list_videos(urls, search, options, max_videos):
             entries.append(entry)
     except youtube.RateLimited:
         raise
@@ -128,32 +128,33 @@ def _not_yet_decided(
     if not options.subtitles_only:  # what only `--subtitles-only` refused is wanted now
         refused = refused.filter(Failure.kind != youtube.Reason.NO_SUBTITLES)
     with catalogue.session() as session:
-        done = set(session.scalars(select(Recording.id).filter_by(source="youtube")))
+        places = Recording.source.in_({entry.site for entry in entries})
+        done = set(session.scalars(select(Recording.id).filter(places)))
         done |= set(session.scalars(refused))
     return [entry for entry in entries if entry.id not in done]
 
 
-def _decoded(workspace: Workspace, fetched: youtube.Fetched) -> Recording:
+def _decoded(workspace: Workspace, entry: youtube.Entry, fetched: youtube.Fetched) -> Recording:
     """Decode a download, check its length, and describe it as a recording (not yet stored)."""
-    name = fetched.id.removeprefix("youtube:")
-    target = workspace.media / "youtube" / f"{name}.flac"
+    name = entry.file_name
+    target = workspace.media / entry.site / f"{name}.flac"
     info = audio.decode_to_flac(fetched.media, target)
     announced = fetched.announced_seconds or 0.0
     missing = announced - info.duration_ms / 1000
     if missing > max(SHORTFALL_SECONDS, SHORTFALL_SHARE * announced):
         target.unlink()
         raise audio.MediaError(
-            f"{name}: {missing:.1f} s shorter than announced; it will be fetched again"
+            f"{entry.id}: {missing:.1f} s shorter than announced; it will be fetched again"
         )
     track, subtitle_path, note = None, None, fetched.subtitles_note
     if fetched.subtitles is not None:
-        path = target.with_name(f"{name}.{fetched.subtitles.language}.{fetched.subtitles.format}")
+        path = target.with_name(f"{name}.{fetched.subtitles.file_name}")
         path.write_bytes(fetched.subtitles.raw)
         track, subtitle_path = read_subtitles(fetched.subtitles.raw), path
         note = "; ".join(track.problems) or note
     return Recording(
         id=fetched.id,
-        source="youtube",
+        source=entry.site,
         url=fetched.url,
         title=fetched.title,
         channel_id=fetched.channel_id,

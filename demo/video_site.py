@@ -4,7 +4,8 @@ It is an HTTP proxy that answers CONNECT itself: whatever host is asked for, the
 here, over TLS with a certificate made at the start. yt-dlp's own YouTube extractor then works
 unchanged, given the options it offers everybody: ``proxy`` and ``nocheckcertificate``. Served are
 watch pages, the player, next, search and browse calls, playlists, channels, captions and ranged
-media; faults can be ordered for any of them, and every request is kept in a log.
+media; faults can be ordered for any of them, and every request is kept in a log. The same videos
+can be asked for at three other places: Wikimedia Commons, a PeerTube host and Arnes Video.
 
 Nothing leaves this machine: the server listens on 127.0.0.1 and forwards nothing.
 """
@@ -18,6 +19,7 @@ import sys
 import threading
 import time
 import urllib.parse
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -32,7 +34,10 @@ import numpy.typing as npt
 
 Json = dict[str, Any]
 
-HOSTS = ("youtube.com", "*.youtube.com", "*.googlevideo.com")
+COMMONS, UPLOAD = "commons.wikimedia.org", "upload.wikimedia.org"
+PEERTUBE = "framatube.org"
+ARNES = "video.arnes.si"
+HOSTS = ("youtube.com", "*.youtube.com", "*.googlevideo.com", COMMONS, UPLOAD, PEERTUBE, ARNES)
 CLIENT_VERSION = "2.20260708.00.00"
 
 LICENCES = {
@@ -69,7 +74,8 @@ class Video:
     `language` is the language spoken, announced only through `automatic` captions or `dubs`, as
     on the real site. `subtitles` are human tracks, language key -> SRT text; a key such as
     ``cs-Abc`` is a named second track. `dubs` are other audio tracks, language -> file.
-    `state` is ``public``, ``live`` or a key of `REFUSALS`.
+    `state` is ``public``, ``live`` or a key of `REFUSALS`. `licence` is a key of `LICENCES`; the
+    other places show it as it is written here.
     """
 
     id: str
@@ -96,6 +102,7 @@ class Request(NamedTuple):
     video: str | None
     params: Json
     byte_range: str | None
+    agent: str = ""
 
 
 @dataclass
@@ -217,6 +224,14 @@ class VideoSite:
         """The faultless answer to a request."""
         path, params = request.path, request.params
         video = self.videos.get(request.video or "")
+        if request.host == COMMONS and "list" in params:
+            return _json(self._category(params))
+        if request.host in {COMMONS, UPLOAD, PEERTUBE, ARNES}:
+            if request.host == PEERTUBE and (channel := self._peertube_channel(path, params)):
+                return _json(channel)
+            if request.host == COMMONS and (not video or video.state != "public"):
+                return _json({"query": {"pages": [{"title": "File:Missing", "missing": True}]}})
+            return _elsewhere(video, request) if video else _not_found()
         if request.host.endswith(".googlevideo.com"):
             return _media(video, params, request.byte_range) if video else _not_found()
         match path:
@@ -339,6 +354,24 @@ class VideoSite:
             "contents": {"twoColumnBrowseResultsRenderer": {"tabs": tabs}},
             "metadata": {"channelMetadataRenderer": metadata},
         }
+
+    def _category(self, params: Json) -> Json:
+        ids = self.playlists.get(params["cmtitle"], ())
+        start = int(params.get("cmcontinue", 0))
+        stop = start + self.page_size
+        members = [{"ns": 6, "title": f"File:{id.replace('_', ' ')}"} for id in ids[start:stop]]
+        more = {"continue": {"cmcontinue": str(stop)}} if stop < len(ids) else {}
+        return {"query": {"categorymembers": members}, **more}
+
+    def _peertube_channel(self, path: str, params: Json) -> Json | None:
+        match = re.fullmatch(r"/api/v1/video-channels/(\w+)(/videos)?", path)
+        if match is None or match[1] not in self.playlists:
+            return None
+        if not match[2]:
+            return {"displayName": match[1], "id": 1}
+        start = int(params["start"])
+        ids = self.playlists[match[1]][start : start + int(params["count"])]
+        return {"data": [{"shortUUID": _short(id), "name": self.videos[id].title} for id in ids]}
 
     def _browse(self, params: Json) -> Json | None:
         if "continuation" in params:
@@ -516,6 +549,105 @@ def _media(video: Video, params: Json, byte_range: str | None) -> _Answer:
     return _Answer(206, {**headers, "Content-Range": content_range}, part)
 
 
+def _elsewhere(video: Video, request: Request) -> _Answer:
+    """What another place than YouTube answers about a video."""
+    path, params = request.path, request.params
+    at = f"https://{UPLOAD if request.host == COMMONS else request.host}/static/media"
+    media = f"{at}?{urllib.parse.urlencode({'id': video.id})}"
+    if path == "/static/media":
+        return _media(video, params, request.byte_range)
+    if "lang" in params:
+        return _timedtext(video, params)
+    if video.state != "public":
+        return _Answer({"private": 403}.get(video.state, 404), {}, b"{}")
+    if request.host == COMMONS:
+        return _json(_commons(video, media, formatversion=int(params.get("formatversion", 1))))
+    if path.endswith("/captions"):
+        return _json({"total": 1, "data": _peertube_captions(video)})
+    return _json(_arnes(video) if request.host == ARNES else _peertube(video, media))
+
+
+def _commons(video: Video, media: str, *, formatversion: int) -> Json:
+    """The MediaWiki API on a file; its licence is ``name`` or ``name | address``."""
+    name, _, address = (video.licence or "").partition(" | ")
+    metadata = {
+        "ObjectName": video.title,
+        "Artist": f"<a href='/wiki/User:X'>{video.channel}</a>",
+        **({"UsageTerms": name} if name else {}),
+        **({"LicenseUrl": address} if address else {}),
+    }
+    texts = [
+        {
+            "src": f"https://{COMMONS}/w/api.php?"
+            + urllib.parse.urlencode({"id": video.id, "lang": lang, "fmt": kind}),
+            "type": {"srt": "text/x-srt", "vtt": "text/vtt"}[kind],
+            "srclang": lang,
+        }
+        for lang in video.subtitles
+        for kind in ("vtt", "srt")
+    ]
+    told = {
+        "url": media,
+        "user": video.handle.removeprefix("@"),
+        "duration": video.duration_s,
+        "extmetadata": {key: {"value": value} for key, value in metadata.items()},
+        "timedtext": texts,
+    }
+    page = {"pageid": 1, "videoinfo": [told], "imageinfo": [told]}
+    return {"query": {"pages": [page] if formatversion == 2 else {"1": page}}}
+
+
+def _peertube(video: Video, media: str) -> Json:
+    return {
+        "name": video.title,
+        "duration": round(video.duration_s),
+        "licence": {"id": 1, "label": video.licence or "Unknown"},
+        "language": {"id": video.language},
+        "channel": {"displayName": video.channel, "id": 7},
+        "account": {"displayName": video.channel, "id": 7},
+        "files": [{"fileUrl": media, "resolution": {"label": "0p"}}],
+    }
+
+
+def _peertube_captions(video: Video) -> list[Json]:
+    """Version 8 tells addresses, older ones paths: here the human ones have addresses."""
+    human = dict.fromkeys(video.subtitles, False)
+    tracks = {**({video.automatic: True} if video.automatic else {}), **human}
+    captions = []
+    for language, automatic in tracks.items():
+        query = urllib.parse.urlencode({"id": video.id, "lang": language, "fmt": "vtt"})
+        path = f"/lazy-static/video-captions/captions.vtt?{query}"
+        place = {"captionPath": path} if automatic else {"fileUrl": f"https://{PEERTUBE}{path}"}
+        captions.append(
+            {"language": {"id": language}, "automaticallyGenerated": automatic, **place}
+        )
+    return captions
+
+
+def _arnes(video: Video) -> Json:
+    query = urllib.parse.urlencode({"id": video.id})
+    return {
+        "data": {
+            "title": video.title,
+            "license": video.licence,
+            "author": video.channel,
+            "thumbnailUrl": "/static/picture",
+            "duration": video.duration_s * 1000,
+            "media": [{"url": f"/static/media?{query}", "format": "FORMAT_AUDIO"}],
+        }
+    }
+
+
+def _short(name: str) -> str:
+    """PeerTube's short id of a UUID: base 58, 22 digits."""
+    digits, short = "123456789abcdefghijkmnopqrstuvwxyzABCDEFGHJKLMNPQRSTUVWXYZ", ""
+    number = uuid.UUID(name).int
+    for _ in range(22):
+        number, digit = divmod(number, 58)
+        short = digits[digit] + short
+    return short
+
+
 def _not_found() -> _Answer:
     return _Answer(404, {"Content-Type": "text/plain"}, b"not found")
 
@@ -584,7 +716,14 @@ class _Handler(BaseHTTPRequestHandler):
         url = urllib.parse.urlsplit(self.path)
         params = {**dict(urllib.parse.parse_qsl(url.query)), **body}
         video = params.get("videoId") or params.get("v") or params.get("id")
-        request = Request(self.host, url.path, video, params, self.headers.get("Range"))
+        if file := params.get("titles"):  # Commons
+            video = file.removeprefix("File:").replace(" ", "_")
+        elif match := re.match(r"/api/(?:v1/videos|public/video)/([\w-]+)", url.path):
+            video = match[1]  # PeerTube, Arnes
+        request = Request(
+            *(self.host, url.path, video, params),
+            *(self.headers.get("Range"), self.headers.get("User-Agent", "")),
+        )
         site.requests.append(request)
         fault = site._take_fault(request)
         if fault and fault.delay_s:

@@ -48,7 +48,7 @@ def spdx(raw: str | None) -> str | None:
     version gives an identifier without one, such as ``CC-BY``.
     """
     text = (raw or "").strip()
-    if text == YOUTUBE_CC:
+    if text.replace("licence", "license") == YOUTUBE_CC:  # where the interface is British
         return "CC-BY-3.0"
     if address := _ADDRESS.fullmatch(text):
         return _from_address(address["code"].lower(), address["version"], address["port"])

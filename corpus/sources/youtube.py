@@ -12,10 +12,11 @@ whole (a truncated body of consistent length counts as a success in any download
 """
 
 import contextlib
+import hashlib
 import re
 import time
 import urllib.parse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -129,11 +130,32 @@ class FetchOptions:
 
 @dataclass(frozen=True)
 class Entry:
-    """A listed video. `id` is ``youtube:ID``."""
+    """A listed video. `id` is ``youtube:ID``, or of that form for another site."""
 
     id: str
     url: str
     title: str | None
+
+    @property
+    def site(self) -> str:
+        """What `id` begins with."""
+        return self.id.partition(":")[0]
+
+    @property
+    def file_name(self) -> str:
+        """The name of its files: YouTube's own, which are harmless; else a hash of the site's."""
+        name = self.id.partition(":")[2]
+        if self.site == "youtube" and re.fullmatch(r"[A-Za-z0-9_-]{11}", name):
+            return name
+        return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+Reader = Callable[[Any, Entry], tuple[Info, str]]
+"""Asks a site about a video (with yt-dlp): its data, and the place where its licence is told.
+
+The data has yt-dlp's names, and the meaning they have for YouTube: `license` as written, `channel`
+missing where the licence could not be read, `subtitles` made by people, `automatic_captions` not.
+"""
 
 
 @dataclass(frozen=True)
@@ -143,6 +165,11 @@ class Subtitles:
     raw: bytes
     language: str
     format: str
+
+    @property
+    def file_name(self) -> str:
+        """What the file is called, after the video's name: the site may write any key."""
+        return f"{re.sub(r'[^A-Za-z0-9-]', '', self.language)[:20]}.{self.format}"
 
 
 @dataclass(frozen=True)
@@ -192,18 +219,21 @@ def list_videos(
     search: Sequence[str],
     options: FetchOptions,
     max_videos: int | None = None,
+    lister: "Lister | None" = None,
 ) -> Iterator[Entry]:
     """The videos behind addresses and search words, each once, page after page as they are used.
 
     An address is a video (also when it names a playlist besides), a playlist, or a channel with
     all its tabs. Private and deleted videos are listed like any other: only `fetch_video` can tell.
+    `lister` lists an address at other sites too.
 
     Raises:
         RateLimited: the site asks for a pause.
         UserError: after all others were listed, for addresses that cannot be.
     """
     sp = CC_SUBTITLED_FILTER if options.subtitles_only else CC_FILTER
-    addresses = [(_checked(url), True) for url in urls]
+    lister = lister or listed
+    addresses = [(url, True) for url in urls]
     for words in search:
         query = urllib.parse.urlencode({"search_query": words, "sp": sp})
         addresses.append((f"https://www.youtube.com/results?{query}", False))
@@ -211,8 +241,8 @@ def list_videos(
     failures: list[str] = []
     for url, follow in addresses:
         log = _Log()
-        with _downloader(options, log) as ydl, _trouble(log) as trouble:
-            for entry in _listed(ydl, url, follow):
+        with _downloader(options, log) as ydl, _trouble(log, url) as trouble:
+            for entry in lister(ydl, url, follow):
                 if entry.id not in seen:
                     seen.add(entry.id)
                     yield entry
@@ -224,18 +254,22 @@ def list_videos(
         raise UserError(f"cannot list {'; '.join(failures)}; check the address and the network")
 
 
-def fetch_video(entry: Entry, options: FetchOptions, stage: Path) -> Fetched | Refused:
-    """Fetch one video into the folder `stage`, or say why not.
+def fetch_video(
+    entry: Entry, options: FetchOptions, stage: Path, reader: Reader | None = None
+) -> Fetched | Refused:
+    """Fetch one video into its own folder in `stage`, or say why not.
 
-    A download that was cut off goes on where it stopped when the same `stage` is given again.
+    `reader` asks another site than YouTube about it. A download that was cut off goes on where it
+    stopped when the same `stage` is given again.
 
     Raises:
         RateLimited: the site asks for a pause; nothing is known about this video.
         UserError: the stage folder cannot be written to.
     """
     log = _Log()
-    with _downloader(options, log, stage) as ydl, _trouble(log) as trouble:
-        return _fetch(ydl, entry, options, stage)
+    folder = stage / entry.file_name
+    with _downloader(options, log, folder) as ydl, _trouble(log, entry.url) as trouble:
+        return _fetch(ydl, entry, options, folder, reader or read)
     if options.sleep:  # a refused video has cost the site as much as any other
         time.sleep(MEDIA_PAUSE_S[0])
     return Refused(entry.id, entry.url, trouble[0].reason, trouble[0].message)
@@ -269,7 +303,35 @@ class _Log:
 def _downloader(options: FetchOptions, log: _Log, stage: Path | None = None) -> Any:
     import yt_dlp
 
-    return yt_dlp.YoutubeDL(ydl_options(options, stage) | {"logger": log})
+    ydl = yt_dlp.YoutubeDL(ydl_options(options, stage) | {"logger": log})
+    _read_british(ydl)
+    return ydl
+
+
+def _read_british(ydl: Any) -> None:
+    """Let yt-dlp see the row 'Licence', the British name of the one that it reads, 'License'.
+
+    It asks for an American page, and does not always get one. The row stands in data that it keeps
+    to itself, so the row is renamed there, on its way; what the row says stays as it is.
+    """
+    extractor = ydl.get_info_extractor("Youtube")
+    original = extractor._download_initial_data
+    path = (
+        *("contents", "twoColumnWatchNextResults", "results", "results", "contents", ...),
+        *("videoSecondaryInfoRenderer", "metadataRowContainer", "metadataRowContainerRenderer"),
+        *("rows", ..., "metadataRowRenderer", "title", ("runs", None), ..., {dict}),
+    )
+
+    def renamed(*arguments: Any, **more: Any) -> Any:
+        from yt_dlp.utils import traverse_obj
+
+        data = original(*arguments, **more)
+        for title in traverse_obj(data, path):
+            if title.get("text") == "Licence":
+                title["text"] = "License"
+        return data
+
+    extractor._download_initial_data = renamed
 
 
 def ydl_options(options: FetchOptions, stage: Path | None = None) -> dict[str, Any]:
@@ -280,8 +342,8 @@ def ydl_options(options: FetchOptions, stage: Path | None = None) -> dict[str, A
         "cachedir": False,
         # No title in a file name: it may be too long. The format must be in it: yt-dlp would
         # continue a file of one format with the bytes of another.
-        "outtmpl": {"default": "%(id)s/media.%(format_id)s.%(ext)s"},
-        "format": "bestaudio/worst[acodec!=none]",
+        "outtmpl": {"default": "media.%(format_id)s.%(ext)s"},
+        "format": "bestaudio/worst[acodec!=?none]",
         "format_sort": ["lang", f"abr~{AUDIO_BITRATE_KBPS}"],  # the original before any dub
         "fixup": "never",
         "overwrites": False,
@@ -316,8 +378,8 @@ def _backoff(n: int) -> float:
 
 
 @contextlib.contextmanager
-def _trouble(log: _Log) -> Iterator[list[_Refusal]]:
-    """Turn whatever yt-dlp raises into one `_Refusal`, or into `RateLimited`."""
+def _trouble(log: _Log, url: str) -> Iterator[list[_Refusal]]:
+    """Turn whatever yt-dlp raises about `url` into one `_Refusal`, or into `RateLimited`."""
     from yt_dlp.networking.exceptions import RequestError
     from yt_dlp.utils import YoutubeDLError
 
@@ -330,8 +392,8 @@ def _trouble(log: _Log) -> Iterator[list[_Refusal]]:
         trouble.append(_classified(str(error), log.warnings))
     if trouble and trouble[0].reason in {Reason.RATE_LIMITED, Reason.BOT_CHECK}:
         raise RateLimited(
-            f"YouTube limits this address ({trouble[0].message}); wait an hour and run the same "
-            "command again: it goes on where it stopped"
+            f"{urllib.parse.urlsplit(url).hostname} limits this address ({trouble[0].message}); "
+            "wait an hour and run the same command again: it goes on where it stopped"
         )
 
 
@@ -362,14 +424,10 @@ def _sign(text: str) -> Reason | None:
     return next((r for r, pattern in _SIGNS if re.search(pattern, text, re.IGNORECASE)), None)
 
 
-def _checked(url: str) -> str:
-    host = urllib.parse.urlsplit(url).hostname or ""
-    if not re.fullmatch(r"(.+\.)?youtube\.com|youtu\.be", host):
-        raise UserError(f"{url} is no YouTube address; download it yourself and use `corpus add`")
-    return url
+Lister = Callable[[Any, str, bool], Iterator[Entry]]
 
 
-def _listed(ydl: Any, url: str, follow: bool) -> Iterator[Entry]:
+def listed(ydl: Any, url: str, follow: bool) -> Iterator[Entry]:
     """The videos at an address, without asking for any of them.
 
     Unprocessed results page lazily: the next page is asked for when its first entry is wanted.
@@ -381,7 +439,7 @@ def _listed(ydl: Any, url: str, follow: bool) -> Iterator[Entry]:
     if video.suitable(url):
         yield _entry(video.get_temp_id(url), None)
     else:
-        result = _info(ydl, url, process=False)
+        result = extract(ydl, url, process=False)
         yield from _flattened(ydl, result, follow)
 
 
@@ -393,10 +451,10 @@ def _flattened(ydl: Any, result: Info, follow: bool) -> Iterator[Entry]:
             if follow or item.get("ie_key") == "Youtube":
                 yield from _flattened(ydl, item, follow)
     elif url := result.get("url"):
-        yield from _listed(ydl, url, follow)
+        yield from listed(ydl, url, follow)
 
 
-def _info(ydl: Any, url: str, *, process: bool = True) -> Info:
+def extract(ydl: Any, url: str, *, process: bool = True) -> Info:
     """What yt-dlp finds at an address.
 
     When the site changes, an extractor may stumble over what it did not expect. That is told like
@@ -415,8 +473,13 @@ def _entry(video: str, title: str | None) -> Entry:
     return Entry(f"youtube:{video}", f"https://www.youtube.com/watch?v={video}", title)
 
 
-def _fetch(ydl: Any, entry: Entry, options: FetchOptions, stage: Path) -> Fetched:
-    info = _info(ydl, entry.url)
+def read(ydl: Any, entry: Entry) -> tuple[Info, str]:
+    """What YouTube tells about a video; see `Reader`."""
+    return extract(ydl, entry.url), f"{entry.url} (row 'License')"
+
+
+def _fetch(ydl: Any, entry: Entry, options: FetchOptions, folder: Path, reader: Reader) -> Fetched:
+    info, licence_place = reader(ydl, entry)
     raw, licence = _licence(info)
     if info.get("live_status") in {"is_live", "is_upcoming", "post_live"}:
         raise _Refusal(Reason.LIVE, "it is a live stream that is not yet a recording")
@@ -427,7 +490,7 @@ def _fetch(ydl: Any, entry: Entry, options: FetchOptions, stage: Path) -> Fetche
         subtitles, note = _fetch_subtitles(ydl, key, info["subtitles"][key], options)
     if note is not None and options.subtitles_only:
         raise _Refusal(Reason.NO_SUBTITLES, note)
-    media = _fetch_media(ydl, entry.url, info, stage)
+    media = _fetch_media(ydl, info, folder, lambda: reader(ydl, entry)[0])
     return Fetched(
         id=entry.id,
         url=entry.url,
@@ -438,7 +501,7 @@ def _fetch(ydl: Any, entry: Entry, options: FetchOptions, stage: Path) -> Fetche
         language=options.language if spoken == _language(options.language) else spoken,
         licence_raw=raw,
         licence=licence,
-        licence_evidence=_evidence(entry.url),
+        licence_evidence=_evidence(licence_place),
         media=media,
         announced_seconds=info.get("duration"),
         subtitles=subtitles,
@@ -457,15 +520,16 @@ def _licence(info: Info) -> tuple[str, str]:
         raise _Refusal(Reason.LICENCE_UNKNOWN, "the page that tells the licence could not be read")
     licence = spdx(raw)
     if not raw or not licence or not is_open(licence):
-        raise _Refusal(Reason.NOT_CC, f"its licence is {raw or 'Standard YouTube License'}")
+        told = f"its licence is {raw}" if raw else "it names no open licence"
+        raise _Refusal(Reason.NOT_CC, told)
     return raw, licence
 
 
-def _evidence(url: str) -> dict[str, str]:
+def _evidence(place: str) -> dict[str, str]:
     import yt_dlp
 
     return {
-        "where": f"{url} (row 'License')",
+        "where": place,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "reader": f"yt-dlp {yt_dlp.version.__version__}",
     }
@@ -514,13 +578,13 @@ def _fetch_subtitles(
     yt-dlp gives up on the whole video at the first 429 here, so this is done by its connection
     but with own patience. An empty answer counts as a failure: a human track is never empty.
     """
-    addresses = {track["ext"]: track["url"] for track in formats}
-    kind = next((kind for kind in ("srt", "vtt") if kind in addresses), None)
+    tracks = {track["ext"]: track for track in formats}
+    kind = next((kind for kind in ("srt", "vtt") if kind in tracks), None)
     if kind is None:
         return None, f"the subtitles in {key} come in no known format"
     if options.sleep:
         time.sleep(SUBTITLE_PAUSE_S)
-    body = _patient_get(ydl, addresses[kind], options)
+    body = _patient_get(ydl, tracks[kind], options)
     if body is None:
         return None, f"the subtitles in {key} are announced but missing"
     if not read_subtitles(body).items:
@@ -528,18 +592,20 @@ def _fetch_subtitles(
     return Subtitles(body, key, kind), None
 
 
-def _patient_get(ydl: Any, url: str, options: FetchOptions) -> bytes | None:
-    """The body at an address, tried again after 429, 5xx, broken connections and empty answers.
+def _patient_get(ydl: Any, track: Info, options: FetchOptions) -> bytes | None:
+    """The body of a track; None where the server says that there is nothing (404, 410).
 
-    None where the server says that there is nothing (404, 410).
+    Tried again after 429, 5xx, broken connections and empty answers.
     """
+    from yt_dlp.networking import Request
     from yt_dlp.networking.exceptions import HTTPError, TransportError
 
     said = ""
     for attempt in range(SUBTITLE_TRIES):
         wait = _backoff(attempt) if options.sleep else 0.0
         try:
-            body: bytes = ydl.urlopen(url).read()
+            request = Request(track["url"], headers=track.get("http_headers") or {})
+            body: bytes = ydl.urlopen(request).read()
             if body.strip():
                 return body
             said = "the answer was empty"
@@ -563,8 +629,8 @@ def _patient_get(ydl: Any, url: str, options: FetchOptions) -> bytes | None:
     )
 
 
-def _fetch_media(ydl: Any, url: str, info: Info, stage: Path) -> Path:
-    """Download the chosen format. A refused address (403) is asked for anew, once.
+def _fetch_media(ydl: Any, info: Info, folder: Path, anew: Callable[[], Info]) -> Path:
+    """Download the chosen format. A refused address (403) is asked for `anew`, once.
 
     So is a partial file that is longer than the whole (416): yt-dlp would ask for the bytes behind
     its end again and again, so that file is deleted first.
@@ -576,9 +642,9 @@ def _fetch_media(ydl: Any, url: str, info: Info, stage: Path) -> Path:
     except DownloadError as error:
         if not re.search(r"HTTP Error (403|416)", str(error)):
             raise
-        for part in (stage / info["id"]).glob("*.part"):
+        for part in folder.glob("*.part"):
             part.unlink()
-        done = ydl.process_ie_result(_info(ydl, url), download=True)
+        done = ydl.process_ie_result(anew(), download=True)
     for download in done.get("requested_downloads") or ():
         path = Path(download.get("filepath") or "")
         if path.is_file():

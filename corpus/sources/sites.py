@@ -1,0 +1,106 @@
+"""Every place that videos come from: which module knows it, and how its videos are named.
+
+YouTube, Wikimedia Commons and PeerTube are known well. Of any other site that yt-dlp knows, a video
+is taken if its licence field names an open licence.
+"""
+
+import re
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from corpus.errors import UserError
+from corpus.sources import commons, peertube, youtube
+from corpus.sources.youtube import Entry, Fetched, FetchOptions, Info, Reader, Refused
+
+_OWNERS = ("channel", "uploader", "creator", "artist")
+
+READERS: dict[str, Reader] = {
+    "youtube": youtube.read,
+    "commons": commons.read,
+    "peertube": peertube.read,
+}
+
+
+def list_videos(
+    urls: Sequence[str],
+    search: Sequence[str],
+    options: FetchOptions,
+    max_videos: int | None = None,
+) -> Iterator[Entry]:
+    """The videos behind addresses at any site, and behind search words at YouTube, each once.
+
+    Raises:
+        RateLimited: a site asks for a pause.
+        UserError: for an address that no site here has, before anything is asked; for addresses
+            that cannot be listed, after all others were.
+    """
+    for url in urls:
+        if not (_is_youtube(url) or commons.page(url) or peertube.entry(url) or _extractor(url)):
+            raise UserError(
+                f"{url} is at no site that tells its licences; download it yourself and use "
+                "`corpus add`"
+            )
+    yield from youtube.list_videos(urls, search, options, max_videos, _listed)
+
+
+def fetch_video(entry: Entry, options: FetchOptions, stage: Path) -> Fetched | Refused:
+    """Fetch one video of any site; see `youtube.fetch_video`."""
+    return youtube.fetch_video(entry, options, stage, READERS.get(entry.site, _read))
+
+
+def _is_youtube(url: str) -> bool:
+    host = urllib.parse.urlsplit(url).hostname or ""
+    return re.fullmatch(r"(.+\.)?youtube\.com|youtu\.be", host) is not None
+
+
+def _extractor(url: str) -> Any | None:
+    """The class of yt-dlp's that knows an address; None where only its guess at any page would."""
+    from yt_dlp.extractor import gen_extractor_classes
+
+    if not re.match(r"https?://", url):
+        return None
+    known = (kind for kind in gen_extractor_classes() if kind.ie_key() != "Generic")
+    return next((kind for kind in known if kind.suitable(url)), None)
+
+
+def _listed(ydl: Any, url: str, follow: bool) -> Iterator[Entry]:
+    if _is_youtube(url):
+        yield from youtube.listed(ydl, url, follow)
+    elif page := commons.page(url):
+        yield from commons.listed(ydl, page)
+    elif video := peertube.entry(url):
+        yield video
+    elif (kind := _extractor(url)) is not None:
+        name = kind.get_temp_id(url) if kind.is_single_video(url) else None
+        if name:
+            yield Entry(f"{kind.ie_key().lower()}:{name}", url, None)
+        else:
+            yield from _unfolded(ydl, youtube.extract(ydl, url, process=False), url)
+
+
+def _unfolded(ydl: Any, found: Info, url: str) -> Iterator[Entry]:
+    """The videos in what yt-dlp found at `url`: one, a list, or where to look for it."""
+    match found.get("_type", "video"):
+        case "playlist" | "multi_video":
+            for item in found["entries"]:
+                yield from _unfolded(ydl, item, item.get("webpage_url") or url)
+        case "url" | "url_transparent":
+            yield from _listed(ydl, found["url"], True)
+        case "video" if found.get("extractor_key"):
+            yield Entry(f"{found['extractor_key'].lower()}:{found['id']}", url, found.get("title"))
+
+
+def _read(ydl: Any, entry: Entry) -> tuple[Info, str]:
+    """What any other site tells about a video; see `youtube.Reader`."""
+    info = youtube.extract(ydl, entry.url)
+    if info.get("_type", "video") != "video":
+        info = {}  # without a channel its licence counts as unknown
+    else:
+        owner = info.get("channel_id") or info.get("uploader_id") or info["id"]
+        info |= {
+            "channel": next((info[k] for k in _OWNERS if info.get(k)), info["extractor"]),
+            "channel_id": f"{entry.site}:{owner}",
+        }
+    return info, f"{entry.url} (licence field of yt-dlp's {info.get('extractor')})"
