@@ -312,10 +312,13 @@ def _read_british(ydl: Any) -> None:
     """Let yt-dlp see the row 'Licence', the British name of the one that it reads, 'License'.
 
     It asks for an American page, and does not always get one. The row stands in data that it keeps
-    to itself, so the row is renamed there, on its way; what the row says stays as it is.
+    to itself, so the row is renamed there, on its way; what the row says stays as it is. A version
+    that reads its data in another way is left alone.
     """
     extractor = ydl.get_info_extractor("Youtube")
-    original = extractor._download_initial_data
+    original = getattr(extractor, "_download_initial_data", None)
+    if original is None:
+        return
     path = (
         *("contents", "twoColumnWatchNextResults", "results", "results", "contents", ...),
         *("videoSecondaryInfoRenderer", "metadataRowContainer", "metadataRowContainerRenderer"),

@@ -445,6 +445,35 @@ class TestFaults:
         assert result.reason == Reason.NETWORK
 
 
+@pytest.mark.parametrize(
+    ("row", "licence"),
+    [
+        ("Licence", "Creative Commons Attribution licence (reuse allowed)"),
+        ("License", "Creative Commons Attribution license (reuse allowed)"),
+    ],
+)
+def test_the_recorded_answers_about_a_real_video_give_its_licence_and_subtitles(
+    site: VideoSite, audio: Path, tmp_path: Path, shared_data: Path, row: str, licence: str
+) -> None:
+    """They were recorded with a British interface; the other is what an American one would say."""
+    recorded = shared_data / "infojson" / "youtube_cc_video_M4gD1WSo5mA"
+    data = (recorded / "innertube_next.json").read_text(encoding="utf-8")
+    assert data.count("Licence") == data.count("licence (reuse") == 1
+    data = data.replace("Licence", row).replace("licence (reuse", f"{row.lower()} (reuse")
+    site.fail("/watch", times=None, body=b"<html></html>")
+    site.fail("/youtubei/v1/next", times=None, body=data.encode())
+    player = (recorded / "innertube_player.json").read_bytes()
+    site.fail("/youtubei/v1/player", times=None, body=player)
+    site.fail("/api/timedtext", body=CZECH.encode())
+    site.fail("/videoplayback", times=None, body=audio.read_bytes())
+    result = fetch(site, "M4gD1WSo5mA", tmp_path, language="en")
+    assert isinstance(result, Fetched)
+    assert (result.licence_raw, result.licence) == (licence, "CC-BY-3.0")
+    assert result.channel == "The Berkman Klein Center for Internet & Society"
+    assert result.subtitles is not None
+    assert result.subtitles.language == "en"
+
+
 def test_every_option_is_known_to_yt_dlp(tmp_path: Path) -> None:
     """yt-dlp takes unknown names without a word, so a misspelt one would simply not act."""
     import yt_dlp
