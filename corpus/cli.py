@@ -98,6 +98,7 @@ def fetch(
 ) -> None:
     """Fetch Creative-Commons videos with their human subtitles.
 
+    From YouTube, Wikimedia Commons, PeerTube, and other sites that tell a video's licence.
     Videos without usable subtitles are taken too, for pseudo-labelling. Automatic captions never
     become labels. Run it again to go on where it stopped.
 

@@ -1,6 +1,7 @@
 """Benchmarks: they are listed, run from the command line, and their peers do what they say."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import find_benchmarks, main, summary
+from benchmarks.decoding import write_talk
 from benchmarks.packing import next_fit, sample_durations
+from corpus.audio import decode
 from corpus.pack import Piece
 
 REPOSITORY = Path(__file__).parents[2]
@@ -81,6 +84,20 @@ def test_a_file_that_holds_no_durations_is_told_in_a_line(tmp_path, capsys, cont
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert words in error
+
+
+def test_decoding_reports_itself_beside_goal_limit_and_peers(capsys):
+    assert main(["decoding", "--minutes", "0.5", "--json"]) == 0
+    found = {(f["name"], f["beside"]): f for f in json.loads(capsys.readouterr().out)}
+    assert found["peak memory", "limit"]["ratio"] < 1
+    peers = {"ffmpeg", "pydub"} if shutil.which("ffmpeg") else set()
+    assert {beside for name, beside in found if name == "speed"} == {"goal", *peers}
+    assert all(figure["ratio"] > 0 for figure in found.values())
+
+
+def test_the_talk_to_be_decoded_has_the_length_asked_for(tmp_path):
+    write_talk(tmp_path / "talk.webm", 2.5)
+    assert len(decode(tmp_path / "talk.webm")) / 16_000 == pytest.approx(2.5, abs=0.05)
 
 
 def test_next_fit_closes_a_window_when_full_and_at_the_end_of_a_batch():
