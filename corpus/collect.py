@@ -6,6 +6,7 @@ noted with its reason; what failed for a passing reason is tried again by the ne
 
 import csv
 import hashlib
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -135,7 +136,7 @@ def _not_yet_decided(
 
 def _decoded(workspace: Workspace, fetched: youtube.Fetched) -> Recording:
     """Decode a download, check its length, and describe it as a recording (not yet stored)."""
-    name = fetched.id.removeprefix("youtube:")
+    name = _file_name(fetched.id.removeprefix("youtube:"))
     target = workspace.media / "youtube" / f"{name}.flac"
     info = audio.decode_to_flac(fetched.media, target)
     announced = fetched.announced_seconds or 0.0
@@ -147,7 +148,8 @@ def _decoded(workspace: Workspace, fetched: youtube.Fetched) -> Recording:
         )
     track, subtitle_path, note = None, None, fetched.subtitles_note
     if fetched.subtitles is not None:
-        path = target.with_name(f"{name}.{fetched.subtitles.language}.{fetched.subtitles.format}")
+        key = _file_name(fetched.subtitles.language)
+        path = target.with_name(f"{name}.{key}.{fetched.subtitles.format}")
         path.write_bytes(fetched.subtitles.raw)
         track, subtitle_path = read_subtitles(fetched.subtitles.raw), path
         note = "; ".join(track.problems) or note
@@ -176,6 +178,12 @@ def _decoded(workspace: Workspace, fetched: youtube.Fetched) -> Recording:
         subtitle_note=note,
         cues=_cues(track, info.duration_ms),
     )
+
+
+def _file_name(name: str) -> str:
+    """A name from the network as a file name: itself where it is plain, else a hash of it."""
+    plain = re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name)
+    return name if plain else hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def _cues(track: SubtitleTrack | None, duration_ms: int) -> list[Cue]:
