@@ -391,8 +391,8 @@ def import_common_voice(workspace: Workspace, catalogue: Catalogue, folder: Path
             done = set(session.scalars(select(Recording.id).filter(Recording.id.startswith(ours))))
             done |= set(session.scalars(select(Failure.item).filter_by(stage="import")))
         clips = [clip for clip in release.clips if _clip_id(clip) not in done]
-        batches = [clips[i : i + COMMIT_ROWS] for i in range(0, len(clips), COMMIT_ROWS)]
-        for batch in console.progress(batches, desc="import", unit=f"{COMMIT_ROWS} clips"):
+        bar = console.progress(clips, desc="import", unit="clip")
+        for batch in engine.batches(bar, COMMIT_ROWS):
             taken: list[Recording] = []
             refused: dict[str, str] = {}
             for clip in batch:

@@ -143,11 +143,15 @@ class Entry:
 
     @property
     def file_name(self) -> str:
-        """The name of its files: YouTube's own, which are harmless; else a hash of the site's."""
-        name = self.id.partition(":")[2]
-        if self.site == "youtube" and re.fullmatch(r"[A-Za-z0-9_-]{11}", name):
-            return name
-        return hashlib.sha256(name.encode()).hexdigest()[:16]
+        """What its files are called."""
+        return _plain(self.id.partition(":")[2])
+
+
+def _plain(name: str) -> str:
+    """A name from the network as a file name: itself where it is plain, else a hash of it."""
+    if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+        return name
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 Reader = Callable[[Any, Entry], tuple[Info, str]]
@@ -168,8 +172,8 @@ class Subtitles:
 
     @property
     def file_name(self) -> str:
-        """What the file is called, after the video's name: the site may write any key."""
-        return f"{re.sub(r'[^A-Za-z0-9-]', '', self.language)[:20]}.{self.format}"
+        """What the file is called, after the video's name."""
+        return f"{_plain(self.language)}.{self.format}"
 
 
 @dataclass(frozen=True)
