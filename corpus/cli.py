@@ -325,6 +325,70 @@ def _tokenizer(space: Workspace, name: str | None) -> str | None:
 
 
 @app.command()
+def remove(
+    ids: Annotated[
+        list[str] | None, typer.Argument(help="Recordings, such as youtube:dQw4w9WgXcQ.")
+    ] = None,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(help="Id of a channel: all of its recordings, also those to come."),
+    ] = None,
+    url: Annotated[list[str] | None, typer.Option(help="Address of a recording.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Take recordings down, with everything derived from them, and never take them again.
+
+    Datasets that hold them are told, each with the command that builds it anew. Your own
+    originals and the clips of releases stay where they are.
+
+    Example: corpus remove --channel UCopenlectures0000000000
+    """
+    from corpus import remove as takedowns
+
+    space, catalogue = _open(workspace)
+    takedown = takedowns.find(catalogue, ids or [], channel or [], url or [])
+    if takedown.recordings and not yes:
+        for recording in takedown.recordings:
+            console.say(f"{recording.id}  {recording.title}")
+        what = f"{len(takedown.recordings)} recordings with {takedown.segments} segments"
+        _confirm(f"Remove {what} and all work on them for good?")
+    takedowns.remove(space, catalogue, takedown)
+    holdings = list(takedowns.holdings(space, takedown.items))
+    if as_json:
+        console.print_json(
+            {
+                "removed": [recording.id for recording in takedown.recordings],
+                "segments": takedown.segments,
+                "datasets": [
+                    {
+                        "folder": str(holding.folder),
+                        "recordings": holding.recordings,
+                        "rebuild": holding.rebuild,
+                    }
+                    for holding in holdings
+                ],
+            }
+        )
+        return
+    print(f"remove: {len(takedown.recordings)} recordings, {takedown.segments} segments removed")
+    for holding in holdings:
+        print(f"{holding.folder} holds {len(holding.recordings)} of them; build it anew:")
+        print(f"    {holding.rebuild}")
+
+
+def _confirm(question: str) -> None:
+    try:
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort:
+        agreed = False
+    if not agreed:
+        raise UserError("nothing was done; answer y, or give --yes")
+
+
+@app.command()
 def run(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,

@@ -14,7 +14,17 @@ from pathlib import Path
 from sqlalchemy import select
 
 from corpus import audio, console, engine
-from corpus.catalogue import Catalogue, Cue, Failure, Recording, Segment, Transcript, segment_id
+from corpus.catalogue import (
+    CHANNEL_PREFIX,
+    Catalogue,
+    Cue,
+    Failure,
+    Recording,
+    Segment,
+    Tombstone,
+    Transcript,
+    segment_id,
+)
 from corpus.errors import ItemError, UserError
 from corpus.segment import MAX_SECONDS
 from corpus.sources import common_voice, licences, youtube
@@ -46,6 +56,13 @@ class _NotTaken(ItemError):
         self.refused = refused
 
 
+class _Removed(ItemError):
+    """The item was taken down and stays away."""
+
+    def __init__(self, item: str) -> None:
+        super().__init__(f"{item} was taken down here (`corpus remove`) and is not taken again")
+
+
 def fetch(
     workspace: Workspace,
     catalogue: Catalogue,
@@ -68,7 +85,18 @@ def fetch(
         console.say(f"{len(entries)} videos listed, {len(waiting)} of them new or to be retried")
         stage = workspace.media / ".stage"
 
+        removed = _removed(catalogue)
+        channels = frozenset(
+            i.removeprefix(CHANNEL_PREFIX) for i in removed if i.startswith(CHANNEL_PREFIX)
+        )
+        options = replace(options, removed_channels=channels)
+
         def take(entry: youtube.Entry) -> Recording:
+            if entry.id in removed:
+                message = str(_Removed(entry.id))
+                raise _NotTaken(
+                    youtube.Refused(entry.id, entry.url, youtube.Reason.REMOVED, message)
+                )
             outcome = youtube.fetch_video(entry, options, stage)
             if isinstance(outcome, youtube.Refused):
                 raise _NotTaken(outcome)
@@ -101,6 +129,11 @@ def fetch(
     if unlisted is not None:
         raise unlisted
     return counts
+
+
+def _removed(catalogue: Catalogue) -> set[str]:
+    with catalogue.session() as session:
+        return set(session.scalars(select(Tombstone.item)))
 
 
 def _list(
@@ -279,6 +312,7 @@ def add(
     with workspace.lock("media"):
         with catalogue.session() as session:
             done = set(session.scalars(select(Recording.id).filter_by(source="files")))
+        removed = _removed(catalogue)
 
         def decode(file: OwnFile) -> Recording | None:
             if not file.path.is_file():
@@ -287,6 +321,8 @@ def add(
             identity = f"file:{digest[:16]}"
             if identity in done:
                 return None
+            if identity in removed:
+                raise _Removed(str(file.path))
             recording = _own_recording(workspace, file, identity, digest, licence)
             done.add(identity)
             return recording
@@ -303,9 +339,9 @@ def add(
                     session,
                     stage="add",
                     item=str(file.path.resolve()),
-                    kind="bad_media",
+                    kind="removed" if isinstance(error, _Removed) else "bad_media",
                     message=str(error),
-                    transient=True,
+                    transient=not isinstance(error, _Removed),
                 )
 
         return engine.run(files, decode, save, fail, desc="add", unit="file")
@@ -389,25 +425,28 @@ def import_common_voice(workspace: Workspace, catalogue: Catalogue, folder: Path
         with catalogue.session() as session:
             done = set(session.scalars(select(Recording.id).filter(Recording.id.startswith(ours))))
             done |= set(session.scalars(select(Failure.item).filter_by(stage="import")))
+        removed = _removed(catalogue)
         clips = [clip for clip in release.clips if _clip_id(clip) not in done]
         batches = [clips[i : i + COMMIT_ROWS] for i in range(0, len(clips), COMMIT_ROWS)]
         for batch in console.progress(batches, desc="import", unit=f"{COMMIT_ROWS} clips"):
             taken: list[Recording] = []
-            refused: dict[str, str] = {}
+            refused: dict[str, ItemError] = {}
             for clip in batch:
                 try:
+                    if _clip_id(clip) in removed:
+                        raise _Removed(_clip_id(clip))
                     taken.append(_clip_recording(clip, release, source))
                 except ItemError as error:
-                    refused[_clip_id(clip)] = str(error)
+                    refused[_clip_id(clip)] = error
             with catalogue.session() as session:
                 session.add_all(taken)
-                for item, message in refused.items():
+                for item, why in refused.items():
                     catalogue.record_failure(
                         session,
                         stage="import",
                         item=item,
-                        kind="not_taken",
-                        message=message,
+                        kind="removed" if isinstance(why, _Removed) else "not_taken",
+                        message=str(why),
                         transient=False,
                     )
             failed += len(refused)

@@ -60,6 +60,7 @@ class Reason(StrEnum):
     RATE_LIMITED = "rate_limited"
     BOT_CHECK = "bot_check"
     NO_MEDIA = "no_media"
+    REMOVED = "removed"
     NETWORK = "network"
     EXTRACTOR = "extractor"
 
@@ -115,7 +116,8 @@ class FetchOptions:
 
     `language` is the code of the language that is collected. `rate_limit` is in bytes per second.
     `sleep` keeps the pauses that a public site expects; without them only a site on this machine
-    should be asked. With `subtitles_only`, a video without a human transcript is refused.
+    should be asked. With `subtitles_only`, a video without a human transcript is refused, and so
+    is everything of the channels whose ids are in `removed_channels`.
     """
 
     language: str
@@ -125,6 +127,7 @@ class FetchOptions:
     rate_limit: int | None = None
     sleep: bool = True
     subtitles_only: bool = False
+    removed_channels: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -369,17 +372,24 @@ def _checked(url: str) -> str:
     return url
 
 
+def video_id(url: str) -> str | None:
+    """The id (``youtube:ID``) of the video at an address; None where it is no video's address."""
+    from yt_dlp.extractor import get_info_extractor
+
+    extractor = get_info_extractor("Youtube")
+    # yt-dlp takes eleven bare characters for a video too.
+    known = "://" in url and extractor.suitable(url)
+    return f"youtube:{extractor.get_temp_id(url)}" if known else None
+
+
 def _listed(ydl: Any, url: str, follow: bool) -> Iterator[Entry]:
     """The videos at an address, without asking for any of them.
 
     Unprocessed results page lazily: the next page is asked for when its first entry is wanted.
     `follow` says whether playlists among the entries are entered too.
     """
-    from yt_dlp.extractor import get_info_extractor
-
-    video = get_info_extractor("Youtube")
-    if video.suitable(url):
-        yield _entry(video.get_temp_id(url), None)
+    if video := video_id(url):
+        yield _entry(video.removeprefix("youtube:"), None)
     else:
         result = _info(ydl, url, process=False)
         yield from _flattened(ydl, result, follow)
@@ -417,6 +427,8 @@ def _entry(video: str, title: str | None) -> Entry:
 
 def _fetch(ydl: Any, entry: Entry, options: FetchOptions, stage: Path) -> Fetched:
     info = _info(ydl, entry.url)
+    if info.get("channel_id") in options.removed_channels:
+        raise _Refusal(Reason.REMOVED, "its channel was taken down here (`corpus remove`)")
     raw, licence = _licence(info)
     if info.get("live_status") in {"is_live", "is_upcoming", "post_live"}:
         raise _Refusal(Reason.LIVE, "it is a live stream that is not yet a recording")

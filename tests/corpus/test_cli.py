@@ -97,6 +97,8 @@ class TestErrors:
             (["label", "--model", "./x", "--workspace", "WORKSPACE"], "no such model folder"),
             (["verdict", "--preset", "mild", "--workspace", "WORKSPACE"], "no preset 'mild'"),
             (["build", "one", "--workspace", "WORKSPACE"], "no segment is kept"),
+            (["remove", "--workspace", "WORKSPACE"], "nothing to remove; give IDs, --channel"),
+            (["remove", "youtube:x", "--workspace", "WORKSPACE"], "no recording youtube:x here"),
             (["init", "WORKSPACE", "--language", "cs"], "is a workspace already"),
             (["init", "new", "--language", "Czech"], "is no language code"),
         ],
@@ -213,6 +215,7 @@ class TestJson:
             ("build",): ["main", *at],
             ("status",): [*at],
             ("run",): [*at],
+            ("remove",): ["youtube:first000000", "--yes", *at],
         }
         if not MODEL.is_dir():
             del arguments["label",]
@@ -230,6 +233,7 @@ class TestJson:
         assert documents["build",]["folder"] == str(root / "datasets" / "main")
         assert documents["status",]["recordings"] == 5
         assert documents["run",] == documents["status",]
+        assert documents["remove",]["removed"] == ["youtube:first000000"]
 
 
 class TestRun:
