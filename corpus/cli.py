@@ -1,9 +1,13 @@
 """The `corpus` command line."""
 
 import contextlib
+import math
+import re
 import sys
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,8 +18,8 @@ from corpus.errors import UserError
 from corpus.workspace import Workspace, WorkspaceOption, init_workspace, open_workspace
 
 if TYPE_CHECKING:
+    from corpus.collect import Planned
     from corpus.engine import Counts
-    from corpus.sources.youtube import FetchOptions
 
 app = console.new_app(
     "Collect speech, turn it into labelled segments, and build the training set.\n\n"
@@ -78,14 +82,42 @@ def fetch(
     search: Annotated[
         list[str] | None, typer.Option(help="Words to search for; may be given several times.")
     ] = None,
+    from_file: Annotated[
+        Path | None, typer.Option(help="File of addresses, one a line; # begins a comment.")
+    ] = None,
     licence: Annotated[
         str, typer.Option("--license", help="Only `cc`: Creative Commons without ND and NC.")
     ] = "cc",
+    allow_nc: Annotated[
+        bool, typer.Option("--allow-nc", help="Take licences for non-commercial use too.")
+    ] = False,
     max_videos: Annotated[int | None, typer.Option(min=1, help="List at most this many.")] = None,
+    max_hours: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Stop when so much of what is listed is here."),
+    ] = None,
+    min_duration: Annotated[
+        float | None, typer.Option(min=0.0, help="Seconds; shorter videos are left.")
+    ] = None,
+    max_duration: Annotated[
+        float | None, typer.Option(min=1.0, help="Seconds; longer videos are left.")
+    ] = None,
+    newest_first: Annotated[
+        bool, typer.Option("--newest-first", help="Search by date instead of by relevance.")
+    ] = False,
     subtitles_only: Annotated[
         bool, typer.Option("--subtitles-only", help="Leave videos without human subtitles.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would be taken, and take nothing.")
+    ] = False,
+    cookies: Annotated[
+        Path | None, typer.Option(help="Netscape cookie file; free videos need none.")
+    ] = None,
     proxy: Annotated[str | None, typer.Option(help="HTTP or SOCKS proxy URL.")] = None,
+    rate_limit: Annotated[
+        str | None, typer.Option(help="Bytes a second for media, such as 500K or 2M.")
+    ] = None,
     no_check_certificate: Annotated[
         bool, typer.Option("--no-check-certificate", help="Accept any TLS certificate.")
     ] = False,
@@ -104,32 +136,88 @@ def fetch(
     Example: corpus fetch --license cc --search "rozhovor" --max-videos 50
     """
     from corpus import collect
+    from corpus.sources.youtube import FetchOptions, check_cookies
 
     if licence != "cc":
         raise UserError(f"--license {licence}: only cc can be checked; own files: corpus add")
     space, catalogue = _open(workspace)
     config = space.config.fetch
+    rate = rate_limit or config.rate_limit
+    if cookies:
+        check_cookies(cookies)
+        console.say("warning: YouTube may block an account whose cookies fetch many videos")
+    options = FetchOptions(
+        language=space.config.language,
+        proxy=proxy or config.proxy,
+        check_certificate=config.check_certificate and not no_check_certificate,
+        cookies=cookies,
+        rate_limit=_bytes(rate) if rate else None,
+        sleep=config.sleep and not no_sleep,
+        subtitles_only=config.subtitles_only or subtitles_only,
+        min_seconds=config.min_duration if min_duration is None else min_duration,
+        max_seconds=config.max_duration if max_duration is None else max_duration,
+        allow_nc=config.allow_nc or allow_nc,
+        newest_first=newest_first,
+    )
+    if (options.min_seconds or 0.0) > (options.max_seconds or math.inf):
+        raise UserError(f"no video is {options.wanted_length} long; exchange the two limits")
+    addresses = [*(urls or []), *(collect.read_urls(from_file) if from_file else [])]
+    if dry_run:
+        planned = collect.plan_fetch(
+            catalogue,
+            addresses,
+            search or [],
+            options,
+            max_videos=max_videos,
+            max_hours=max_hours,
+        )
+        _tell_plan(planned, as_json)
+        return
     counts = collect.fetch(
         space,
         catalogue,
-        urls or [],
+        addresses,
         search or [],
-        _fetch_options(
-            space,
-            proxy=proxy or config.proxy,
-            check_certificate=config.check_certificate and not no_check_certificate,
-            sleep=config.sleep and not no_sleep,
-            subtitles_only=config.subtitles_only or subtitles_only,
-        ),
+        options,
         max_videos=max_videos,
+        max_hours=max_hours,
     )
     _tell(counts, "fetch", as_json, ("taken", "not taken"))
 
 
-def _fetch_options(space: Workspace, **options: Any) -> "FetchOptions":
-    from corpus.sources.youtube import FetchOptions
+def _bytes(text: str) -> int:
+    """A number of bytes, with K, M or G for powers of 1024."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)", text.strip().upper())
+    if match is None or float(match[1]) == 0:
+        raise UserError(f"{text!r} is no rate; give bytes a second, such as 500K or 2M")
+    return int(float(match[1]) * 1024 ** " KMG".index(match[2] or " "))
 
-    return FetchOptions(language=space.config.language, **options)
+
+def _tell_plan(planned: "Iterable[Planned]", as_json: bool) -> None:
+    videos = list(planned)
+    taken = [video for video in videos if video.outcome == "take"]
+    hours = sum(video.seconds or 0.0 for video in taken) / 3600
+    if as_json:
+        console.print_json(
+            {"take": len(taken), "hours": hours, "videos": [asdict(video) for video in videos]}
+        )
+        return
+    console.print_table(
+        f"{len(taken)} of {len(videos)} would be taken, {hours:.2f} hours",
+        ["video", "title", "minutes", "outcome", "licence", "subtitles", "why"],
+        [
+            [
+                video.id,
+                video.title,
+                None if video.seconds is None else f"{video.seconds / 60:.1f}",
+                video.outcome,
+                video.licence,
+                video.subtitles,
+                video.why,
+            ]
+            for video in videos
+        ],
+    )
 
 
 @app.command()
@@ -414,6 +502,7 @@ def _run_stages(space: Workspace) -> None:
             config.fetch.urls,
             config.fetch.search,
             max_videos=config.fetch.max_videos,
+            max_hours=config.fetch.max_hours,
             workspace=root,
         )
     if config.sources.add:

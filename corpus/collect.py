@@ -6,6 +6,7 @@ noted with its reason; what failed for a passing reason is tried again by the ne
 
 import csv
 import hashlib
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -48,6 +49,22 @@ COMMIT_ROWS = 500
 """Clips of a release that one transaction takes; each holds no work worth more than a lookup."""
 
 
+def read_urls(path: Path) -> list[str]:
+    """The addresses in a file, one a line. A ``#`` at a line's start or after a space is a comment.
+
+    Raises:
+        UserError: the file cannot be read or holds none.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    urls = [re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip() for line in lines]
+    if not any(urls):
+        raise UserError(f"{path}: no address in it; give one a line")
+    return [url for url in urls if url]
+
+
 class _NotTaken(ItemError):
     """Brings a refusal to where failures are noted."""
 
@@ -70,34 +87,33 @@ def fetch(
     search: Sequence[str],
     options: youtube.FetchOptions,
     *,
-    max_videos: int | None,
+    max_videos: int | None = None,
+    max_hours: float | None = None,
 ) -> engine.Counts:
     """Take the Creative-Commons videos behind URLs and searches, with their human subtitles.
+
+    No more are taken once those listed that are here make `max_hours`. What earlier runs took
+    counts too, so that a run which was cut off ends where it would have ended.
 
     Raises:
         UserError: nothing was asked for, or the site refuses to answer any more.
     """
-    if not urls and not search:
-        raise UserError("nothing to fetch; give URLs or --search WORDS")
     with workspace.lock("media"):
         entries, unlisted = _list(urls, search, options, max_videos)
-        waiting = _not_yet_decided(catalogue, entries, options)
+        here, refused = _decided_before(catalogue, options)
+        waiting = [entry for entry in entries if entry.id not in here and entry.id not in refused]
+        seconds = sum(here.get(entry.id, 0) for entry in entries) / 1000
         console.say(f"{len(entries)} videos listed, {len(waiting)} of them new or to be retried")
         stage = workspace.media / ".stage"
 
         removed = _removed(catalogue)
-        channels = frozenset(
-            i.removeprefix(CHANNEL_PREFIX) for i in removed if i.startswith(CHANNEL_PREFIX)
-        )
-        options = replace(options, removed_channels=channels)
+        options = _without_channels(options, removed)
+
+        def enough() -> bool:
+            return max_hours is not None and seconds >= max_hours * 3600
 
         def take(entry: youtube.Entry) -> Recording:
-            if entry.id in removed:
-                message = str(_Removed(entry.id))
-                raise _NotTaken(
-                    youtube.Refused(entry.id, entry.url, youtube.Reason.REMOVED, message)
-                )
-            outcome = youtube.fetch_video(entry, options, stage)
+            outcome = _tombstone(entry, removed) or youtube.fetch_video(entry, options, stage)
             if isinstance(outcome, youtube.Refused):
                 raise _NotTaken(outcome)
             try:
@@ -106,9 +122,11 @@ def fetch(
                 shutil.rmtree(outcome.media.parent, ignore_errors=True)
 
         def save(entry: youtube.Entry, recording: Recording) -> None:
+            nonlocal seconds
             with catalogue.session() as session:
                 session.add(recording)
                 catalogue.clear_failure(session, stage="fetch", item=entry.id)
+            seconds += recording.duration_ms / 1000
 
         def fail(entry: youtube.Entry, error: ItemError) -> None:
             refused = error.refused if isinstance(error, _NotTaken) else None
@@ -125,15 +143,95 @@ def fetch(
                     url=entry.url,
                 )
 
-        counts = engine.run(waiting, take, save, fail, desc="fetch", unit="video")
+        counts = engine.run(waiting, take, save, fail, desc="fetch", unit="video", enough=enough)
     if unlisted is not None:
         raise unlisted
     return counts
 
 
+@dataclass(frozen=True)
+class Planned:
+    """What a fetch would do with a listed video.
+
+    `outcome` is ``take``, ``here`` (taken by an earlier run), ``max_hours`` (there is enough) or
+    the reason of a refusal; `why` says more.
+    """
+
+    id: str
+    url: str
+    title: str | None
+    seconds: float | None
+    outcome: str
+    why: str | None = None
+    licence: str | None = None
+    subtitles: str | None = None
+
+
+def plan_fetch(
+    catalogue: Catalogue,
+    urls: Sequence[str],
+    search: Sequence[str],
+    options: youtube.FetchOptions,
+    *,
+    max_videos: int | None = None,
+    max_hours: float | None = None,
+) -> Iterator[Planned]:
+    """What `fetch` would take and why not the rest; nothing is written.
+
+    Videos that an earlier run took or refused for good are not asked for again. Subtitles and media
+    are not read, so a video may still turn out to be broken.
+
+    Raises:
+        UserError: nothing was asked for, or the site refuses to answer any more.
+    """
+    entries, unlisted = _list(urls, search, options, max_videos)
+    here, refused = _decided_before(catalogue, options)
+    removed = _removed(catalogue)
+    options = _without_channels(options, removed)
+    seconds = sum(here.get(entry.id, 0) for entry in entries) / 1000
+    for entry in console.progress(entries, total=len(entries), desc="look", unit="video"):
+        told = (entry.id, entry.url, entry.title, entry.seconds)
+        if entry.id in here:
+            yield Planned(*told, outcome="here")
+        elif failure := refused.get(entry.id):
+            yield Planned(*told, outcome=failure.kind, why=failure.message)
+        elif max_hours is not None and seconds >= max_hours * 3600:
+            yield Planned(*told, outcome="max_hours")
+        else:
+            found = _tombstone(entry, removed) or youtube.preview_video(entry, options)
+            if isinstance(found, youtube.Refused):
+                yield Planned(*told, outcome=str(found.reason), why=found.message)
+                continue
+            seconds += found.seconds or 0.0
+            yield Planned(
+                found.id,
+                found.url,
+                found.title,
+                found.seconds,
+                outcome="take",
+                why=found.subtitles_note,
+                licence=found.licence,
+                subtitles=found.subtitles,
+            )
+    if unlisted is not None:
+        raise unlisted
+
+
 def _removed(catalogue: Catalogue) -> set[str]:
     with catalogue.session() as session:
         return set(session.scalars(select(Tombstone.item)))
+
+
+def _without_channels(options: youtube.FetchOptions, removed: set[str]) -> youtube.FetchOptions:
+    channels = (i.removeprefix(CHANNEL_PREFIX) for i in removed if i.startswith(CHANNEL_PREFIX))
+    return replace(options, removed_channels=frozenset(channels))
+
+
+def _tombstone(entry: youtube.Entry, removed: set[str]) -> youtube.Refused | None:
+    """The refusal of a video that was taken down; None for all others."""
+    if entry.id not in removed:
+        return None
+    return youtube.Refused(entry.id, entry.url, youtube.Reason.REMOVED, str(_Removed(entry.id)))
 
 
 def _list(
@@ -143,6 +241,8 @@ def _list(
     max_videos: int | None,
 ) -> tuple[list[youtube.Entry], UserError | None]:
     """What can be listed, and what is to be said at the end about what cannot."""
+    if not urls and not search:
+        raise UserError("nothing to fetch; give URLs, --from-file or --search WORDS")
     entries: list[youtube.Entry] = []
     try:
         for entry in youtube.list_videos(urls, search, options, max_videos):
@@ -154,16 +254,31 @@ def _list(
     return entries, None
 
 
-def _not_yet_decided(
-    catalogue: Catalogue, entries: Sequence[youtube.Entry], options: youtube.FetchOptions
-) -> list[youtube.Entry]:
-    refused = select(Failure.item).filter_by(stage="fetch", transient=False)
-    if not options.subtitles_only:  # what only `--subtitles-only` refused is wanted now
-        refused = refused.filter(Failure.kind != youtube.Reason.NO_SUBTITLES)
+def _decided_before(
+    catalogue: Catalogue, options: youtube.FetchOptions
+) -> tuple[dict[str, int], dict[str, Failure]]:
+    """The length (ms) of each video that is here, and the refusals that still stand."""
     with catalogue.session() as session:
-        done = set(session.scalars(select(Recording.id).filter_by(source="youtube")))
-        done |= set(session.scalars(refused))
-    return [entry for entry in entries if entry.id not in done]
+        here = session.execute(
+            select(Recording.id, Recording.duration_ms).filter_by(source="youtube")
+        ).all()
+        refused = session.scalars(select(Failure).filter_by(stage="fetch", transient=False)).all()
+    return (
+        {row.id: row.duration_ms for row in here},
+        {failure.item: failure for failure in refused if _stands(failure, options)},
+    )
+
+
+def _stands(failure: Failure, options: youtube.FetchOptions) -> bool:
+    """Whether a refusal holds under these options: some asked for more than others do."""
+    match failure.kind:
+        case youtube.Reason.NO_SUBTITLES:
+            return options.subtitles_only
+        case youtube.Reason.NON_COMMERCIAL:
+            return not options.allow_nc
+        case youtube.Reason.DURATION:
+            return failure.message.endswith(f"wanted: {options.wanted_length}")
+    return True
 
 
 def _decoded(workspace: Workspace, fetched: youtube.Fetched) -> Recording:
@@ -201,7 +316,7 @@ def _decoded(workspace: Workspace, fetched: youtube.Fetched) -> Recording:
             url=fetched.url,
             licence=fetched.licence,
         ),
-        redistributable=True,
+        redistributable=licences.is_open(fetched.licence),
         media_path=str(target.relative_to(workspace.root)),
         sha256=_sha256(target),
         duration_ms=info.duration_ms,

@@ -38,6 +38,7 @@ CLIENT_VERSION = "2.20260708.00.00"
 LICENCES = {
     "cc": "Creative Commons Attribution license (reuse allowed)",
     "standard": "Standard YouTube License",
+    "nc": "Creative Commons Attribution-NonCommercial 4.0",  # YouTube itself does not offer it
 }
 
 # What the player answers for a video that it does not play: status, reason, and the second line.
@@ -96,6 +97,7 @@ class Request(NamedTuple):
     video: str | None
     params: Json
     byte_range: str | None
+    cookie: str | None = None
 
 
 @dataclass
@@ -584,7 +586,14 @@ class _Handler(BaseHTTPRequestHandler):
         url = urllib.parse.urlsplit(self.path)
         params = {**dict(urllib.parse.parse_qsl(url.query)), **body}
         video = params.get("videoId") or params.get("v") or params.get("id")
-        request = Request(self.host, url.path, video, params, self.headers.get("Range"))
+        request = Request(
+            self.host,
+            url.path,
+            video,
+            params,
+            self.headers.get("Range"),
+            self.headers.get("Cookie"),
+        )
         site.requests.append(request)
         fault = site._take_fault(request)
         if fault and fault.delay_s:

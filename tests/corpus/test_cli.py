@@ -88,9 +88,25 @@ class TestErrors:
         ("arguments", "told"),
         [
             (["status", "--workspace", "nowhere"], "is no workspace; make one"),
-            (["fetch", "--workspace", "WORKSPACE"], "nothing to fetch; give URLs or --search"),
+            (
+                ["fetch", "--workspace", "WORKSPACE"],
+                "nothing to fetch; give URLs, --from-file or --search",
+            ),
             (["fetch", "x", "--license", "any", "--workspace", "WORKSPACE"], "only cc can be"),
             (["fetch", "http://a.example", "--workspace", "WORKSPACE"], "no YouTube address"),
+            (["fetch", "--from-file", "gone", "--workspace", "WORKSPACE"], "cannot be read as"),
+            (["fetch", "x", "--cookies", "gone", "--workspace", "WORKSPACE"], "holds no cookies"),
+            (["fetch", "x", "--rate-limit", "5X", "--workspace", "WORKSPACE"], "'5X' is no rate"),
+            (
+                [
+                    "fetch",
+                    "x",
+                    *("--min-duration", "9", "--max-duration", "5"),
+                    "--workspace",
+                    "WORKSPACE",
+                ],
+                "no video is 9 s to 5 s long",
+            ),
             (["add", "gone.wav", "--workspace", "WORKSPACE"], "no such file or folder"),
             (["import", "common-voice", ".", "--workspace", "WORKSPACE"], "no Common Voice"),
             (["label", "--workspace", "WORKSPACE"], "which model? give --model"),
