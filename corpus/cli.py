@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -410,6 +411,56 @@ def build(
 
 def _tokenizer(space: Workspace, name: str | None) -> str | None:
     return str(space.path(name)) if name and space.path(name).is_dir() else name
+
+
+@app.command()
+def verify(
+    licenses: Annotated[
+        bool, typer.Option("--licenses", help="Ask the site again for each video's licence.")
+    ] = False,
+    proxy: Annotated[str | None, typer.Option(help="HTTP or SOCKS proxy URL.")] = None,
+    no_check_certificate: Annotated[
+        bool, typer.Option("--no-check-certificate", help="Accept any TLS certificate.")
+    ] = False,
+    no_sleep: Annotated[
+        bool, typer.Option("--no-sleep", help="Do not pause between requests (own servers only).")
+    ] = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """See whether media, datasets and, if asked for, licences are still as the catalogue says.
+
+    Each problem is one line, and the exit code is then 1. Nothing is deleted.
+
+    Example: corpus verify --licenses
+    """
+    from corpus import verify as checks
+    from corpus.sources.youtube import FetchOptions
+
+    space, catalogue = _open(workspace)
+    config = space.config.fetch
+    options = FetchOptions(
+        language=space.config.language,
+        proxy=proxy or config.proxy,
+        check_certificate=config.check_certificate and not no_check_certificate,
+        sleep=config.sleep and not no_sleep,
+    )
+    problems = []
+    for problem in chain(
+        checks.check_media(space, catalogue),
+        checks.check_datasets(space, catalogue),
+        checks.check_licences(catalogue, options) if licenses else (),
+    ):
+        problems.append(problem)
+        if not as_json:
+            print(f"{problem.item}: {problem.problem}: {problem.message}", flush=True)
+    if as_json:
+        console.print_json({"problems": [asdict(problem) for problem in problems]})
+    else:
+        print(f"verify: {len(problems)} problems")
+    if problems:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -210,6 +210,15 @@ class Preview:
 
 
 @dataclass(frozen=True)
+class Stated:
+    """What a video's page says of its licence: as written and as an SPDX id, None for neither."""
+
+    url: str
+    raw: str | None
+    licence: str | None
+
+
+@dataclass(frozen=True)
 class Refused:
     """A video that was not taken; `transient` where another try may end differently."""
 
@@ -325,6 +334,23 @@ def preview_video(entry: Entry, options: FetchOptions) -> Preview | Refused:
             subtitles=decided.subtitles,
             subtitles_note=decided.subtitles_note,
         )
+    if trouble:
+        outcome = Refused(entry.id, entry.url, trouble[0].reason, trouble[0].message)
+    if options.sleep:
+        time.sleep(MEDIA_PAUSE_S[0])
+    return outcome
+
+
+def read_licence(entry: Entry, options: FetchOptions) -> Stated | Refused:
+    """Ask for the licence of a video alone; refused is one that is gone or cannot be asked for.
+
+    Raises:
+        RateLimited: the site asks for a pause.
+    """
+    log = _Log()
+    outcome: Stated | Refused
+    with _downloader(options, log) as ydl, _trouble(log) as trouble:
+        outcome = Stated(entry.url, *_stated_licence(_info(ydl, entry.url)))
     if trouble:
         outcome = Refused(entry.id, entry.url, trouble[0].reason, trouble[0].message)
     if options.sleep:
@@ -587,7 +613,7 @@ def _fetch(ydl: Any, entry: Entry, options: FetchOptions, stage: Path) -> Fetche
         language=options.language if spoken == _language(options.language) else spoken,
         licence_raw=decided.licence_raw,
         licence=decided.licence,
-        licence_evidence=_evidence(entry.url),
+        licence_evidence=evidence(entry.url),
         media=media,
         announced_seconds=info.get("duration"),
         subtitles=subtitles,
@@ -595,16 +621,21 @@ def _fetch(ydl: Any, entry: Entry, options: FetchOptions, stage: Path) -> Fetche
     )
 
 
-def _licence(info: Info, allow_nc: bool) -> tuple[str, str]:
-    """The licence as written and as an SPDX identifier.
+def _stated_licence(info: Info) -> tuple[str | None, str | None]:
+    """The licence as written and as an SPDX identifier; None where none is stated or known.
 
     The row with the licence and the channel's name come from the same data. Without a name, that
     data could not be read, and a missing licence then means nothing.
     """
-    raw = info.get("license")
     if not info.get("channel"):
         raise _Refusal(Reason.LICENCE_UNKNOWN, "the page that tells the licence could not be read")
-    licence = spdx(raw)
+    raw = info.get("license")
+    return raw, spdx(raw)
+
+
+def _licence(info: Info, allow_nc: bool) -> tuple[str, str]:
+    """The licence as written and as an SPDX identifier, if it is one that may be taken."""
+    raw, licence = _stated_licence(info)
     if raw and licence and is_non_commercial(licence):
         if allow_nc:
             return raw, licence
@@ -614,12 +645,13 @@ def _licence(info: Info, allow_nc: bool) -> tuple[str, str]:
     return raw, licence
 
 
-def _evidence(url: str) -> dict[str, str]:
+def evidence(url: str) -> dict[str, str]:
+    """Where, when (UTC) and by what a licence was read just now."""
     import yt_dlp
 
     return {
         "where": f"{url} (row 'License')",
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "when": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "reader": f"yt-dlp {yt_dlp.version.__version__}",
     }
 

@@ -231,6 +231,7 @@ class TestJson:
             ("build",): ["main", *at],
             ("status",): [*at],
             ("run",): [*at],
+            ("verify",): [*at],
             ("remove",): ["youtube:first000000", "--yes", *at],
         }
         if not MODEL.is_dir():
@@ -249,6 +250,7 @@ class TestJson:
         assert documents["build",]["folder"] == str(root / "datasets" / "main")
         assert documents["status",]["recordings"] == 5
         assert documents["run",] == documents["status",]
+        assert documents["verify",] == {"problems": []}
         assert documents["remove",]["removed"] == ["youtube:first000000"]
 
 
