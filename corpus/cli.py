@@ -224,7 +224,7 @@ def _tell_plan(planned: "Iterable[Planned]", as_json: bool) -> None:
 @app.command()
 def add(
     paths: Annotated[
-        list[Path], typer.Argument(help="Audio or video files, folders, or CSV manifests.")
+        list[Path], typer.Argument(help="Audio or video files, folders, or manifests (CSV, JSONL).")
     ],
     licence: LicenceOption = "own",
     workspace: WorkspaceOption = None,
@@ -233,7 +233,8 @@ def add(
 ) -> None:
     """Add own audio or video, with .srt or .vtt beside it where there is one.
 
-    A CSV manifest has the columns path and text, and may have speaker, language and split.
+    A manifest, CSV or JSONL, has path and text, and may have start and end (seconds), speaker,
+    language and split; several lines with a span are several segments of one file.
 
     Example: corpus add recordings/ takes.csv --license CC-BY-4.0
     """

@@ -4,7 +4,6 @@ Each recording is one commit, made when its media lies decoded in the workspace.
 noted with its reason; what failed for a passing reason is tried again by the next run.
 """
 
-import csv
 import hashlib
 import re
 import shutil
@@ -27,6 +26,7 @@ from corpus.catalogue import (
     segment_id,
 )
 from corpus.errors import ItemError, UserError
+from corpus.manifest import MANIFEST_SUFFIXES, Line, OwnFile, read_manifest
 from corpus.segment import MAX_SECONDS
 from corpus.sources import common_voice, licences, youtube
 from corpus.subtitles.reader import SubtitleTrack, read_subtitles
@@ -44,6 +44,9 @@ SUBTITLE_SUFFIXES = (".srt", ".vtt")
 
 SHORTFALL_SHARE, SHORTFALL_SECONDS = 0.02, 1.5
 """A download this much shorter than announced (both together) was cut off on its way."""
+
+END_TOLERANCE_MS = 50
+"""A manifest's last span may end this much after the file: other tools round lengths up."""
 
 COMMIT_ROWS = 500
 """Clips of a release that one transaction takes; each holds no work worth more than a lookup."""
@@ -344,23 +347,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-@dataclass(frozen=True)
-class OwnFile:
-    """A file of the user's: a recording with subtitles beside it, or a line of a manifest."""
-
-    path: Path
-    subtitles: Path | None = None
-    text: str | None = None
-    speaker: str | None = None
-    language: str | None = None
-    split: str | None = None
-
-
 def find_files(paths: Iterable[Path]) -> list[OwnFile]:
-    """Media files in folders, single files, and the lines of CSV manifests.
-
-    A manifest has a header with ``path`` and ``text``, and may have ``speaker``, ``language`` and
-    ``split`` (train, dev or test); its paths are relative to the manifest.
+    """Media files in folders, single files, and the files that manifests name.
 
     Raises:
         UserError: a path does not exist, is no media, or a manifest has a mistake.
@@ -371,8 +359,8 @@ def find_files(paths: Iterable[Path]) -> list[OwnFile]:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES)
             files += [_with_subtitles(p) for p in inside if p.is_file()]
-        elif path.suffix.lower() == ".csv":
-            files += _read_manifest(path)
+        elif path.suffix.lower() in MANIFEST_SUFFIXES:
+            files += read_manifest(path)
         elif not path.is_file():
             raise UserError(f"{path}: no such file or folder")
         elif path.suffix.lower() not in MEDIA_SUFFIXES:
@@ -387,31 +375,6 @@ def find_files(paths: Iterable[Path]) -> list[OwnFile]:
 def _with_subtitles(path: Path) -> OwnFile:
     beside = (path.with_suffix(suffix) for suffix in SUBTITLE_SUFFIXES)
     return OwnFile(path, subtitles=next((p for p in beside if p.is_file()), None))
-
-
-def _read_manifest(path: Path) -> Iterator[OwnFile]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle)
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 CSV ({error})") from None
-    if not rows or not {"path", "text"} <= set(reader.fieldnames or ()):
-        raise UserError(f"{path}: needs a header with path and text, and a line for each file")
-    for number, row in rows:
-        if None in row:
-            raise UserError(f"{path}, line {number}: too many fields; quote a text with commas")
-        if not row["path"] or not clean_transcript(row["text"] or ""):
-            raise UserError(f"{path}, line {number}: path or text is missing")
-        if row.get("split") not in {None, "", "train", "dev", "test"}:
-            raise UserError(f"{path}, line {number}: split is train, dev or test")
-        yield OwnFile(
-            path.parent / row["path"],
-            text=clean_transcript(row["text"]),
-            speaker=row.get("speaker") or None,
-            language=row.get("language") or None,
-            split=row.get("split") or None,
-        )
 
 
 def add(
@@ -489,13 +452,40 @@ def _own_recording(
         split=file.split,
         cues=_cues(track, info.duration_ms),
     )
-    if file.text is not None:
-        try:
-            _take_whole(recording, file.text, "manifest")
-        except ItemError:
-            target.unlink()
-            raise
+    try:
+        if len(file.lines) == 1 and file.lines[0].start_ms is None:
+            _take_whole(recording, file.lines[0].text, "manifest")
+        elif file.lines:
+            _take_lines(recording, file.lines)
+    except ItemError:
+        target.unlink()
+        raise
     return recording
+
+
+def _take_lines(recording: Recording, lines: Iterable[Line]) -> None:
+    """Make each line of a manifest a segment of a recording."""
+    recording.segmented_with = "manifest"
+    for line in lines:
+        start, end = line.start_ms or 0, line.end_ms or 0
+        if end > recording.duration_ms + END_TOLERANCE_MS:
+            raise ItemError(
+                f"{line.where}: it ends at {end / 1000:g} s, but {recording.title} has only "
+                f"{recording.duration_ms / 1000:.2f} s"
+            )
+        _add_segment(recording, start, min(end, recording.duration_ms), line.text, "manifest")
+
+
+def _add_segment(recording: Recording, start: int, end: int, text: str, origin: str) -> None:
+    """Add a segment (milliseconds) with the text that was given for it."""
+    recording.segments.append(
+        Segment(
+            id=segment_id(recording.id, start, end),
+            start_ms=start,
+            end_ms=end,
+            transcripts=[Transcript(kind="release", origin=origin, text=text)],
+        )
+    )
 
 
 def _take_whole(recording: Recording, text: str, origin: str) -> None:
@@ -506,14 +496,7 @@ def _take_whole(recording: Recording, text: str, origin: str) -> None:
             f"a segment has at most {MAX_SECONDS:.0f} s: cut it, or give subtitles"
         )
     recording.segmented_with = origin
-    recording.segments.append(
-        Segment(
-            id=segment_id(recording.id, 0, recording.duration_ms),
-            start_ms=0,
-            end_ms=recording.duration_ms,
-            transcripts=[Transcript(kind="release", origin=origin, text=text)],
-        )
-    )
+    _add_segment(recording, 0, recording.duration_ms, text, origin)
 
 
 def import_common_voice(workspace: Workspace, catalogue: Catalogue, folder: Path) -> engine.Counts:
