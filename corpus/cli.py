@@ -1,9 +1,14 @@
 """The `corpus` command line."""
 
 import contextlib
+import math
+import re
 import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,8 +19,8 @@ from corpus.errors import UserError
 from corpus.workspace import Workspace, WorkspaceOption, init_workspace, open_workspace
 
 if TYPE_CHECKING:
+    from corpus.collect import Planned
     from corpus.engine import Counts
-    from corpus.sources.youtube import FetchOptions
 
 app = console.new_app(
     "Collect speech, turn it into labelled segments, and build the training set.\n\n"
@@ -78,14 +83,42 @@ def fetch(
     search: Annotated[
         list[str] | None, typer.Option(help="Words to search for; may be given several times.")
     ] = None,
+    from_file: Annotated[
+        Path | None, typer.Option(help="File of addresses, one a line; # begins a comment.")
+    ] = None,
     licence: Annotated[
         str, typer.Option("--license", help="Only `cc`: Creative Commons without ND and NC.")
     ] = "cc",
+    allow_nc: Annotated[
+        bool, typer.Option("--allow-nc", help="Take licences for non-commercial use too.")
+    ] = False,
     max_videos: Annotated[int | None, typer.Option(min=1, help="List at most this many.")] = None,
+    max_hours: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Stop when so much of what is listed is here."),
+    ] = None,
+    min_duration: Annotated[
+        float | None, typer.Option(min=0.0, help="Seconds; shorter videos are left.")
+    ] = None,
+    max_duration: Annotated[
+        float | None, typer.Option(min=1.0, help="Seconds; longer videos are left.")
+    ] = None,
+    newest_first: Annotated[
+        bool, typer.Option("--newest-first", help="Search by date instead of by relevance.")
+    ] = False,
     subtitles_only: Annotated[
         bool, typer.Option("--subtitles-only", help="Leave videos without human subtitles.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Tell what would be taken, and take nothing.")
+    ] = False,
+    cookies: Annotated[
+        Path | None, typer.Option(help="Netscape cookie file; free videos need none.")
+    ] = None,
     proxy: Annotated[str | None, typer.Option(help="HTTP or SOCKS proxy URL.")] = None,
+    rate_limit: Annotated[
+        str | None, typer.Option(help="Bytes a second for media, such as 500K or 2M.")
+    ] = None,
     no_check_certificate: Annotated[
         bool, typer.Option("--no-check-certificate", help="Accept any TLS certificate.")
     ] = False,
@@ -105,38 +138,94 @@ def fetch(
     Example: corpus fetch --license cc --search "rozhovor" --max-videos 50
     """
     from corpus import collect
+    from corpus.sources.youtube import FetchOptions, check_cookies
 
     if licence != "cc":
         raise UserError(f"--license {licence}: only cc can be checked; own files: corpus add")
     space, catalogue = _open(workspace)
     config = space.config.fetch
+    rate = rate_limit or config.rate_limit
+    if cookies:
+        check_cookies(cookies)
+        console.say("warning: YouTube may block an account whose cookies fetch many videos")
+    options = FetchOptions(
+        language=space.config.language,
+        proxy=proxy or config.proxy,
+        check_certificate=config.check_certificate and not no_check_certificate,
+        cookies=cookies,
+        rate_limit=_bytes(rate) if rate else None,
+        sleep=config.sleep and not no_sleep,
+        subtitles_only=config.subtitles_only or subtitles_only,
+        min_seconds=config.min_duration if min_duration is None else min_duration,
+        max_seconds=config.max_duration if max_duration is None else max_duration,
+        allow_nc=config.allow_nc or allow_nc,
+        newest_first=newest_first,
+    )
+    if (options.min_seconds or 0.0) > (options.max_seconds or math.inf):
+        raise UserError(f"no video is {options.wanted_length} long; exchange the two limits")
+    addresses = [*(urls or []), *(collect.read_urls(from_file) if from_file else [])]
+    if dry_run:
+        planned = collect.plan_fetch(
+            catalogue,
+            addresses,
+            search or [],
+            options,
+            max_videos=max_videos,
+            max_hours=max_hours,
+        )
+        _tell_plan(planned, as_json)
+        return
     counts = collect.fetch(
         space,
         catalogue,
-        urls or [],
+        addresses,
         search or [],
-        _fetch_options(
-            space,
-            proxy=proxy or config.proxy,
-            check_certificate=config.check_certificate and not no_check_certificate,
-            sleep=config.sleep and not no_sleep,
-            subtitles_only=config.subtitles_only or subtitles_only,
-        ),
+        options,
         max_videos=max_videos,
+        max_hours=max_hours,
     )
     _tell(counts, "fetch", as_json, ("taken", "not taken"))
 
 
-def _fetch_options(space: Workspace, **options: Any) -> "FetchOptions":
-    from corpus.sources.youtube import FetchOptions
+def _bytes(text: str) -> int:
+    """A number of bytes, with K, M or G for powers of 1024."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)", text.strip().upper())
+    if match is None or float(match[1]) == 0:
+        raise UserError(f"{text!r} is no rate; give bytes a second, such as 500K or 2M")
+    return int(float(match[1]) * 1024 ** " KMG".index(match[2] or " "))
 
-    return FetchOptions(language=space.config.language, **options)
+
+def _tell_plan(planned: "Iterable[Planned]", as_json: bool) -> None:
+    videos = list(planned)
+    taken = [video for video in videos if video.outcome == "take"]
+    hours = sum(video.seconds or 0.0 for video in taken) / 3600
+    if as_json:
+        console.print_json(
+            {"take": len(taken), "hours": hours, "videos": [asdict(video) for video in videos]}
+        )
+        return
+    console.print_table(
+        f"{len(taken)} of {len(videos)} would be taken, {hours:.2f} hours",
+        ["video", "title", "minutes", "outcome", "licence", "subtitles", "why"],
+        [
+            [
+                video.id,
+                video.title,
+                None if video.seconds is None else f"{video.seconds / 60:.1f}",
+                video.outcome,
+                video.licence,
+                video.subtitles,
+                video.why,
+            ]
+            for video in videos
+        ],
+    )
 
 
 @app.command()
 def add(
     paths: Annotated[
-        list[Path], typer.Argument(help="Audio or video files, folders, or CSV manifests.")
+        list[Path], typer.Argument(help="Audio or video files, folders, or manifests (CSV, JSONL).")
     ],
     licence: LicenceOption = "own",
     workspace: WorkspaceOption = None,
@@ -145,7 +234,8 @@ def add(
 ) -> None:
     """Add own audio or video, with .srt or .vtt beside it where there is one.
 
-    A CSV manifest has the columns path and text, and may have speaker, language and split.
+    A manifest, CSV or JSONL, has path and text, and may have start and end (seconds), speaker,
+    language and split; several lines with a span are several segments of one file.
 
     Example: corpus add recordings/ takes.csv --license CC-BY-4.0
     """
@@ -326,6 +416,120 @@ def _tokenizer(space: Workspace, name: str | None) -> str | None:
 
 
 @app.command()
+def verify(
+    licenses: Annotated[
+        bool, typer.Option("--licenses", help="Ask the site again for each video's licence.")
+    ] = False,
+    proxy: Annotated[str | None, typer.Option(help="HTTP or SOCKS proxy URL.")] = None,
+    no_check_certificate: Annotated[
+        bool, typer.Option("--no-check-certificate", help="Accept any TLS certificate.")
+    ] = False,
+    no_sleep: Annotated[
+        bool, typer.Option("--no-sleep", help="Do not pause between requests (own servers only).")
+    ] = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """See whether media, datasets and, if asked for, licences are still as the catalogue says.
+
+    Each problem is one line, and the exit code is then 1. Nothing is deleted.
+
+    Example: corpus verify --licenses
+    """
+    from corpus import verify as checks
+    from corpus.sources.youtube import FetchOptions
+
+    space, catalogue = _open(workspace)
+    config = space.config.fetch
+    options = FetchOptions(
+        language=space.config.language,
+        proxy=proxy or config.proxy,
+        check_certificate=config.check_certificate and not no_check_certificate,
+        sleep=config.sleep and not no_sleep,
+    )
+    problems = []
+    for problem in chain(
+        checks.check_media(space, catalogue),
+        checks.check_datasets(space, catalogue),
+        checks.check_licences(catalogue, options) if licenses else (),
+    ):
+        problems.append(problem)
+        if not as_json:
+            print(f"{problem.item}: {problem.problem}: {problem.message}", flush=True)
+    if as_json:
+        console.print_json({"problems": [asdict(problem) for problem in problems]})
+    else:
+        print(f"verify: {len(problems)} problems")
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def remove(
+    ids: Annotated[
+        list[str] | None, typer.Argument(help="Recordings, such as youtube:dQw4w9WgXcQ.")
+    ] = None,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(help="Id of a channel: all of its recordings, also those to come."),
+    ] = None,
+    url: Annotated[list[str] | None, typer.Option(help="Address of a recording.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Take recordings down, with everything derived from them, and never take them again.
+
+    Datasets that hold them are told, each with the command that builds it anew. Your own
+    originals and the clips of releases stay where they are.
+
+    Example: corpus remove --channel UCopenlectures0000000000
+    """
+    from corpus import remove as takedowns
+
+    space, catalogue = _open(workspace)
+    takedown = takedowns.find(catalogue, ids or [], channel or [], url or [])
+    if takedown.recordings and not yes:
+        for recording in takedown.recordings:
+            console.say(f"{recording.id}  {recording.title}")
+        what = f"{len(takedown.recordings)} recordings with {takedown.segments} segments"
+        _confirm(f"Remove {what} and all work on them for good?")
+    takedowns.remove(space, catalogue, takedown)
+    holdings = list(takedowns.holdings(space, takedown.items))
+    if as_json:
+        console.print_json(
+            {
+                "removed": [recording.id for recording in takedown.recordings],
+                "segments": takedown.segments,
+                "datasets": [
+                    {
+                        "folder": str(holding.folder),
+                        "recordings": holding.recordings,
+                        "rebuild": holding.rebuild,
+                    }
+                    for holding in holdings
+                ],
+            }
+        )
+        return
+    print(f"remove: {len(takedown.recordings)} recordings, {takedown.segments} segments removed")
+    for holding in holdings:
+        print(f"{holding.folder} holds {len(holding.recordings)} of them; build it anew:")
+        print(f"    {holding.rebuild}")
+
+
+def _confirm(question: str) -> None:
+    try:
+        agreed = typer.confirm(question, err=True)
+    except typer.Abort:
+        agreed = False
+    if not agreed:
+        raise UserError("nothing was done; answer y, or give --yes")
+
+
+@app.command()
 def run(
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -351,6 +555,7 @@ def _run_stages(space: Workspace) -> None:
             config.fetch.urls,
             config.fetch.search,
             max_videos=config.fetch.max_videos,
+            max_hours=config.fetch.max_hours,
             workspace=root,
         )
     if config.sources.add:

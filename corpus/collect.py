@@ -4,8 +4,8 @@ Each recording is one commit, made when its media lies decoded in the workspace.
 noted with its reason; what failed for a passing reason is tried again by the next run.
 """
 
-import csv
 import hashlib
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,8 +14,19 @@ from pathlib import Path
 from sqlalchemy import select
 
 from corpus import audio, console, engine
-from corpus.catalogue import Catalogue, Cue, Failure, Recording, Segment, Transcript, segment_id
+from corpus.catalogue import (
+    CHANNEL_PREFIX,
+    Catalogue,
+    Cue,
+    Failure,
+    Recording,
+    Segment,
+    Tombstone,
+    Transcript,
+    segment_id,
+)
 from corpus.errors import ItemError, UserError
+from corpus.manifest import MANIFEST_SUFFIXES, Line, OwnFile, read_manifest
 from corpus.segment import MAX_SECONDS
 from corpus.sources import common_voice, licences, sites, youtube
 from corpus.subtitles.reader import SubtitleTrack, read_subtitles
@@ -34,8 +45,30 @@ SUBTITLE_SUFFIXES = (".srt", ".vtt")
 SHORTFALL_SHARE, SHORTFALL_SECONDS = 0.02, 1.5
 """A download this much shorter than announced (both together) was cut off on its way."""
 
+END_TOLERANCE_MS = 50
+"""A manifest's last span may end this much after the file: other tools round lengths up."""
+
+FETCHED = Recording.source.not_in(["files"]) & Recording.source.not_like("%/%")
+"""Which recordings came from a site: the source of others is ``files`` or names a release."""
+
 COMMIT_ROWS = 500
 """Clips of a release that one transaction takes; each holds no work worth more than a lookup."""
+
+
+def read_urls(path: Path) -> list[str]:
+    """The addresses in a file, one a line. A ``#`` at a line's start or after a space is a comment.
+
+    Raises:
+        UserError: the file cannot be read or holds none.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    urls = [re.split(r"(?:^|\s)#", line, maxsplit=1)[0].strip() for line in lines]
+    if not any(urls):
+        raise UserError(f"{path}: no address in it; give one a line")
+    return [url for url in urls if url]
 
 
 class _NotTaken(ItemError):
@@ -46,6 +79,13 @@ class _NotTaken(ItemError):
         self.refused = refused
 
 
+class _Removed(ItemError):
+    """The item was taken down and stays away."""
+
+    def __init__(self, item: str) -> None:
+        super().__init__(f"{item} was taken down here (`corpus remove`) and is not taken again")
+
+
 def fetch(
     workspace: Workspace,
     catalogue: Catalogue,
@@ -53,23 +93,33 @@ def fetch(
     search: Sequence[str],
     options: youtube.FetchOptions,
     *,
-    max_videos: int | None,
+    max_videos: int | None = None,
+    max_hours: float | None = None,
 ) -> engine.Counts:
     """Take the Creative-Commons videos behind URLs and searches, with their human subtitles.
+
+    No more are taken once those listed that are here make `max_hours`. What earlier runs took
+    counts too, so that a run which was cut off ends where it would have ended.
 
     Raises:
         UserError: nothing was asked for, or the site refuses to answer any more.
     """
-    if not urls and not search:
-        raise UserError("nothing to fetch; give URLs or --search WORDS")
     with workspace.lock("media"):
         entries, unlisted = _list(urls, search, options, max_videos)
-        waiting = _not_yet_decided(catalogue, entries, options)
+        here, refused = _decided_before(catalogue, options)
+        waiting = [entry for entry in entries if entry.id not in here and entry.id not in refused]
+        seconds = sum(here.get(entry.id, 0) for entry in entries) / 1000
         console.say(f"{len(entries)} videos listed, {len(waiting)} of them new or to be retried")
         stage = workspace.media / ".stage"
 
+        removed = _removed(catalogue)
+        options = _without_channels(options, removed)
+
+        def enough() -> bool:
+            return max_hours is not None and seconds >= max_hours * 3600
+
         def take(entry: youtube.Entry) -> Recording:
-            outcome = sites.fetch_video(entry, options, stage)
+            outcome = _tombstone(entry, removed) or sites.fetch_video(entry, options, stage)
             if isinstance(outcome, youtube.Refused):
                 raise _NotTaken(outcome)
             try:
@@ -78,9 +128,11 @@ def fetch(
                 shutil.rmtree(outcome.media.parent, ignore_errors=True)
 
         def save(entry: youtube.Entry, recording: Recording) -> None:
+            nonlocal seconds
             with catalogue.session() as session:
                 session.add(recording)
                 catalogue.clear_failure(session, stage="fetch", item=entry.id)
+            seconds += recording.duration_ms / 1000
 
         def fail(entry: youtube.Entry, error: ItemError) -> None:
             refused = error.refused if isinstance(error, _NotTaken) else None
@@ -97,10 +149,95 @@ def fetch(
                     url=entry.url,
                 )
 
-        counts = engine.run(waiting, take, save, fail, desc="fetch", unit="video")
+        counts = engine.run(waiting, take, save, fail, desc="fetch", unit="video", enough=enough)
     if unlisted is not None:
         raise unlisted
     return counts
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a fetch would do with a listed video.
+
+    `outcome` is ``take``, ``here`` (taken by an earlier run), ``max_hours`` (there is enough) or
+    the reason of a refusal; `why` says more.
+    """
+
+    id: str
+    url: str
+    title: str | None
+    seconds: float | None
+    outcome: str
+    why: str | None = None
+    licence: str | None = None
+    subtitles: str | None = None
+
+
+def plan_fetch(
+    catalogue: Catalogue,
+    urls: Sequence[str],
+    search: Sequence[str],
+    options: youtube.FetchOptions,
+    *,
+    max_videos: int | None = None,
+    max_hours: float | None = None,
+) -> Iterator[Planned]:
+    """What `fetch` would take and why not the rest; nothing is written.
+
+    Videos that an earlier run took or refused for good are not asked for again. Subtitles and media
+    are not read, so a video may still turn out to be broken.
+
+    Raises:
+        UserError: nothing was asked for, or the site refuses to answer any more.
+    """
+    entries, unlisted = _list(urls, search, options, max_videos)
+    here, refused = _decided_before(catalogue, options)
+    removed = _removed(catalogue)
+    options = _without_channels(options, removed)
+    seconds = sum(here.get(entry.id, 0) for entry in entries) / 1000
+    for entry in console.progress(entries, total=len(entries), desc="look", unit="video"):
+        told = (entry.id, entry.url, entry.title, entry.seconds)
+        if entry.id in here:
+            yield Planned(*told, outcome="here")
+        elif failure := refused.get(entry.id):
+            yield Planned(*told, outcome=failure.kind, why=failure.message)
+        elif max_hours is not None and seconds >= max_hours * 3600:
+            yield Planned(*told, outcome="max_hours")
+        else:
+            found = _tombstone(entry, removed) or sites.preview_video(entry, options)
+            if isinstance(found, youtube.Refused):
+                yield Planned(*told, outcome=str(found.reason), why=found.message)
+                continue
+            seconds += found.seconds or 0.0
+            yield Planned(
+                found.id,
+                found.url,
+                found.title,
+                found.seconds,
+                outcome="take",
+                why=found.subtitles_note,
+                licence=found.licence,
+                subtitles=found.subtitles,
+            )
+    if unlisted is not None:
+        raise unlisted
+
+
+def _removed(catalogue: Catalogue) -> set[str]:
+    with catalogue.session() as session:
+        return set(session.scalars(select(Tombstone.item)))
+
+
+def _without_channels(options: youtube.FetchOptions, removed: set[str]) -> youtube.FetchOptions:
+    channels = (i.removeprefix(CHANNEL_PREFIX) for i in removed if i.startswith(CHANNEL_PREFIX))
+    return replace(options, removed_channels=frozenset(channels))
+
+
+def _tombstone(entry: youtube.Entry, removed: set[str]) -> youtube.Refused | None:
+    """The refusal of a video that was taken down; None for all others."""
+    if entry.id not in removed:
+        return None
+    return youtube.Refused(entry.id, entry.url, youtube.Reason.REMOVED, str(_Removed(entry.id)))
 
 
 def _list(
@@ -110,6 +247,8 @@ def _list(
     max_videos: int | None,
 ) -> tuple[list[youtube.Entry], UserError | None]:
     """What can be listed, and what is to be said at the end about what cannot."""
+    if not urls and not search:
+        raise UserError("nothing to fetch; give URLs, --from-file or --search WORDS")
     entries: list[youtube.Entry] = []
     try:
         for entry in sites.list_videos(urls, search, options, max_videos):
@@ -121,17 +260,29 @@ def _list(
     return entries, None
 
 
-def _not_yet_decided(
-    catalogue: Catalogue, entries: Sequence[youtube.Entry], options: youtube.FetchOptions
-) -> list[youtube.Entry]:
-    refused = select(Failure.item).filter_by(stage="fetch", transient=False)
-    if not options.subtitles_only:  # what only `--subtitles-only` refused is wanted now
-        refused = refused.filter(Failure.kind != youtube.Reason.NO_SUBTITLES)
+def _decided_before(
+    catalogue: Catalogue, options: youtube.FetchOptions
+) -> tuple[dict[str, int], dict[str, Failure]]:
+    """The length (ms) of each video that is here, and the refusals that still stand."""
     with catalogue.session() as session:
-        places = Recording.source.in_({entry.site for entry in entries})
-        done = set(session.scalars(select(Recording.id).filter(places)))
-        done |= set(session.scalars(refused))
-    return [entry for entry in entries if entry.id not in done]
+        here = session.execute(select(Recording.id, Recording.duration_ms).filter(FETCHED)).all()
+        refused = session.scalars(select(Failure).filter_by(stage="fetch", transient=False)).all()
+    return (
+        {row.id: row.duration_ms for row in here},
+        {failure.item: failure for failure in refused if _stands(failure, options)},
+    )
+
+
+def _stands(failure: Failure, options: youtube.FetchOptions) -> bool:
+    """Whether a refusal holds under these options: some asked for more than others do."""
+    match failure.kind:
+        case youtube.Reason.NO_SUBTITLES:
+            return options.subtitles_only
+        case youtube.Reason.NON_COMMERCIAL:
+            return not options.allow_nc
+        case youtube.Reason.DURATION:
+            return failure.message.endswith(f"wanted: {options.wanted_length}")
+    return True
 
 
 def _decoded(workspace: Workspace, entry: youtube.Entry, fetched: youtube.Fetched) -> Recording:
@@ -169,7 +320,7 @@ def _decoded(workspace: Workspace, entry: youtube.Entry, fetched: youtube.Fetche
             url=fetched.url,
             licence=fetched.licence,
         ),
-        redistributable=True,
+        redistributable=licences.is_open(fetched.licence),
         media_path=str(target.relative_to(workspace.root)),
         sha256=_sha256(target),
         duration_ms=info.duration_ms,
@@ -197,23 +348,8 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-@dataclass(frozen=True)
-class OwnFile:
-    """A file of the user's: a recording with subtitles beside it, or a line of a manifest."""
-
-    path: Path
-    subtitles: Path | None = None
-    text: str | None = None
-    speaker: str | None = None
-    language: str | None = None
-    split: str | None = None
-
-
 def find_files(paths: Iterable[Path]) -> list[OwnFile]:
-    """Media files in folders, single files, and the lines of CSV manifests.
-
-    A manifest has a header with ``path`` and ``text``, and may have ``speaker``, ``language`` and
-    ``split`` (train, dev or test); its paths are relative to the manifest.
+    """Media files in folders, single files, and the files that manifests name.
 
     Raises:
         UserError: a path does not exist, is no media, or a manifest has a mistake.
@@ -224,8 +360,8 @@ def find_files(paths: Iterable[Path]) -> list[OwnFile]:
         if path.is_dir():
             inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in MEDIA_SUFFIXES)
             files += [_with_subtitles(p) for p in inside if p.is_file()]
-        elif path.suffix.lower() == ".csv":
-            files += _read_manifest(path)
+        elif path.suffix.lower() in MANIFEST_SUFFIXES:
+            files += read_manifest(path)
         elif not path.is_file():
             raise UserError(f"{path}: no such file or folder")
         elif path.suffix.lower() not in MEDIA_SUFFIXES:
@@ -242,31 +378,6 @@ def _with_subtitles(path: Path) -> OwnFile:
     return OwnFile(path, subtitles=next((p for p in beside if p.is_file()), None))
 
 
-def _read_manifest(path: Path) -> Iterator[OwnFile]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle)
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 CSV ({error})") from None
-    if not rows or not {"path", "text"} <= set(reader.fieldnames or ()):
-        raise UserError(f"{path}: needs a header with path and text, and a line for each file")
-    for number, row in rows:
-        if None in row:
-            raise UserError(f"{path}, line {number}: too many fields; quote a text with commas")
-        if not row["path"] or not clean_transcript(row["text"] or ""):
-            raise UserError(f"{path}, line {number}: path or text is missing")
-        if row.get("split") not in {None, "", "train", "dev", "test"}:
-            raise UserError(f"{path}, line {number}: split is train, dev or test")
-        yield OwnFile(
-            path.parent / row["path"],
-            text=clean_transcript(row["text"]),
-            speaker=row.get("speaker") or None,
-            language=row.get("language") or None,
-            split=row.get("split") or None,
-        )
-
-
 def add(
     workspace: Workspace, catalogue: Catalogue, paths: Iterable[Path], *, licence: str
 ) -> engine.Counts:
@@ -280,6 +391,7 @@ def add(
     with workspace.lock("media"):
         with catalogue.session() as session:
             done = set(session.scalars(select(Recording.id).filter_by(source="files")))
+        removed = _removed(catalogue)
 
         def decode(file: OwnFile) -> Recording | None:
             if not file.path.is_file():
@@ -288,6 +400,8 @@ def add(
             identity = f"file:{digest[:16]}"
             if identity in done:
                 return None
+            if identity in removed:
+                raise _Removed(str(file.path))
             recording = _own_recording(workspace, file, identity, digest, licence)
             done.add(identity)
             return recording
@@ -304,9 +418,9 @@ def add(
                     session,
                     stage="add",
                     item=str(file.path.resolve()),
-                    kind="bad_media",
+                    kind="removed" if isinstance(error, _Removed) else "bad_media",
                     message=str(error),
-                    transient=True,
+                    transient=not isinstance(error, _Removed),
                 )
 
         return engine.run(files, decode, save, fail, desc="add", unit="file")
@@ -339,13 +453,40 @@ def _own_recording(
         split=file.split,
         cues=_cues(track, info.duration_ms),
     )
-    if file.text is not None:
-        try:
-            _take_whole(recording, file.text, "manifest")
-        except ItemError:
-            target.unlink()
-            raise
+    try:
+        if len(file.lines) == 1 and file.lines[0].start_ms is None:
+            _take_whole(recording, file.lines[0].text, "manifest")
+        elif file.lines:
+            _take_lines(recording, file.lines)
+    except ItemError:
+        target.unlink()
+        raise
     return recording
+
+
+def _take_lines(recording: Recording, lines: Iterable[Line]) -> None:
+    """Make each line of a manifest a segment of a recording."""
+    recording.segmented_with = "manifest"
+    for line in lines:
+        start, end = line.start_ms or 0, line.end_ms or 0
+        if end > recording.duration_ms + END_TOLERANCE_MS:
+            raise ItemError(
+                f"{line.where}: it ends at {end / 1000:g} s, but {recording.title} has only "
+                f"{recording.duration_ms / 1000:.2f} s"
+            )
+        _add_segment(recording, start, min(end, recording.duration_ms), line.text, "manifest")
+
+
+def _add_segment(recording: Recording, start: int, end: int, text: str, origin: str) -> None:
+    """Add a segment (milliseconds) with the text that was given for it."""
+    recording.segments.append(
+        Segment(
+            id=segment_id(recording.id, start, end),
+            start_ms=start,
+            end_ms=end,
+            transcripts=[Transcript(kind="release", origin=origin, text=text)],
+        )
+    )
 
 
 def _take_whole(recording: Recording, text: str, origin: str) -> None:
@@ -356,14 +497,7 @@ def _take_whole(recording: Recording, text: str, origin: str) -> None:
             f"a segment has at most {MAX_SECONDS:.0f} s: cut it, or give subtitles"
         )
     recording.segmented_with = origin
-    recording.segments.append(
-        Segment(
-            id=segment_id(recording.id, 0, recording.duration_ms),
-            start_ms=0,
-            end_ms=recording.duration_ms,
-            transcripts=[Transcript(kind="release", origin=origin, text=text)],
-        )
-    )
+    _add_segment(recording, 0, recording.duration_ms, text, origin)
 
 
 def import_common_voice(workspace: Workspace, catalogue: Catalogue, folder: Path) -> engine.Counts:
@@ -390,25 +524,28 @@ def import_common_voice(workspace: Workspace, catalogue: Catalogue, folder: Path
         with catalogue.session() as session:
             done = set(session.scalars(select(Recording.id).filter(Recording.id.startswith(ours))))
             done |= set(session.scalars(select(Failure.item).filter_by(stage="import")))
+        removed = _removed(catalogue)
         clips = [clip for clip in release.clips if _clip_id(clip) not in done]
         bar = console.progress(clips, desc="import", unit="clip")
         for batch in engine.batches(bar, COMMIT_ROWS):
             taken: list[Recording] = []
-            refused: dict[str, str] = {}
+            refused: dict[str, ItemError] = {}
             for clip in batch:
                 try:
+                    if _clip_id(clip) in removed:
+                        raise _Removed(_clip_id(clip))
                     taken.append(_clip_recording(clip, release, source))
                 except ItemError as error:
-                    refused[_clip_id(clip)] = str(error)
+                    refused[_clip_id(clip)] = error
             with catalogue.session() as session:
                 session.add_all(taken)
-                for item, message in refused.items():
+                for item, why in refused.items():
                     catalogue.record_failure(
                         session,
                         stage="import",
                         item=item,
-                        kind="not_taken",
-                        message=message,
+                        kind="removed" if isinstance(why, _Removed) else "not_taken",
+                        message=str(why),
                         transient=False,
                     )
             failed += len(refused)

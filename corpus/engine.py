@@ -32,13 +32,17 @@ def run(
     *,
     desc: str,
     unit: str,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Counts:
     """Do `work` on every item and `save` it at once; an `ItemError` goes to `fail`, and on it goes.
 
-    Any other exception is no property of the item (a full disk, a defect) and ends the run.
+    `enough` is asked before each item and ends the run in peace. Any other exception is no property
+    of the item (a full disk, a defect) and ends it too.
     """
     done = failed = 0
     for item in console.progress(items, total=len(items), desc=desc, unit=unit):
+        if enough():
+            break
         try:
             result = work(item)
         except ItemError as error:

@@ -28,8 +28,13 @@ class FetchConfig:
     urls: list[str] = field(default_factory=list)
     search: list[str] = field(default_factory=list)
     max_videos: int | None = None
+    max_hours: float | None = None
+    min_duration: float | None = None
+    max_duration: float | None = None
+    allow_nc: bool = False
     subtitles_only: bool = False
     proxy: str | None = None
+    rate_limit: str | None = None
     check_certificate: bool = True
     sleep: bool = True
 

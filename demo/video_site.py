@@ -43,6 +43,7 @@ CLIENT_VERSION = "2.20260708.00.00"
 LICENCES = {
     "cc": "Creative Commons Attribution license (reuse allowed)",
     "standard": "Standard YouTube License",
+    "nc": "Creative Commons Attribution-NonCommercial 4.0",  # YouTube itself does not offer it
 }
 
 # What the player answers for a video that it does not play: status, reason, and the second line.
@@ -103,6 +104,7 @@ class Request(NamedTuple):
     params: Json
     byte_range: str | None
     agent: str = ""
+    cookie: str | None = None
 
 
 @dataclass
@@ -721,8 +723,13 @@ class _Handler(BaseHTTPRequestHandler):
         elif match := re.match(r"/api/(?:v1/videos|public/video)/([\w-]+)", url.path):
             video = match[1]  # PeerTube, Arnes
         request = Request(
-            *(self.host, url.path, video, params),
-            *(self.headers.get("Range"), self.headers.get("User-Agent", "")),
+            self.host,
+            url.path,
+            video,
+            params,
+            self.headers.get("Range"),
+            self.headers.get("User-Agent", ""),
+            self.headers.get("Cookie"),
         )
         site.requests.append(request)
         fault = site._take_fault(request)

@@ -14,12 +14,14 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 
 from corpus.catalogue.models import (
+    CHANNEL_PREFIX,
     Cue,
     Decision,
     Failure,
     Recording,
     Score,
     Segment,
+    Tombstone,
     Transcript,
     Verdict,
     now,
@@ -28,6 +30,7 @@ from corpus.catalogue.models import (
 from corpus.errors import UserError
 
 __all__ = [
+    "CHANNEL_PREFIX",
     "Catalogue",
     "Cue",
     "Decision",
@@ -35,13 +38,14 @@ __all__ = [
     "Recording",
     "Score",
     "Segment",
+    "Tombstone",
     "Transcript",
     "Verdict",
     "now",
     "segment_id",
 ]
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest migration; an older catalogue is migrated when it is opened."""
 
 BUSY_SECONDS = 30

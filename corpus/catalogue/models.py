@@ -170,7 +170,7 @@ class Decision(Base):
     before: Mapped[str | None]
     """The text that the reviewer was shown."""
     transcript_id: Mapped[int | None] = mapped_column(
-        ForeignKey("transcripts.id", ondelete="CASCADE")
+        ForeignKey("transcripts.id", ondelete="CASCADE"), index=True
     )
     """The review transcript of an accept or a correct."""
     client_id: Mapped[str | None] = mapped_column(unique=True)
@@ -189,7 +189,7 @@ class Verdict(Base):
     verdict: Mapped[str] = mapped_column(index=True)
     reasons: Mapped[list[str]]
     transcript_id: Mapped[int | None] = mapped_column(
-        ForeignKey("transcripts.id", ondelete="SET NULL")
+        ForeignKey("transcripts.id", ondelete="SET NULL"), index=True
     )
     """The transcript that would be trained on."""
     thresholds: Mapped[str]
@@ -212,3 +212,21 @@ class Failure(Base):
     transient: Mapped[bool]
     attempts: Mapped[int] = mapped_column(default=1)
     failed_at: Mapped[datetime] = mapped_column(default=now)
+
+
+CHANNEL_PREFIX = "channel:"
+"""Begins the tombstone of a whole channel, of which nothing more is taken."""
+
+
+class Tombstone(Base):
+    """What was taken down and is never to be taken again."""
+
+    __tablename__ = "tombstones"
+
+    item: Mapped[str] = mapped_column(primary_key=True)
+    """A recording's id, or ``channel:ID``."""
+    url: Mapped[str | None]
+    channel_id: Mapped[str | None]
+    files: Mapped[list[str]]
+    """What is still to be deleted, relative to the workspace; empty once that is done."""
+    removed_at: Mapped[datetime] = mapped_column(default=now)

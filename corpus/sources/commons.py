@@ -27,13 +27,10 @@ def page(url: str) -> str | None:
     return name if known and re.match(r"(File|Category):.", name) else None
 
 
-def listed(ydl: Any, page: str) -> Iterator[Entry]:
-    """The media files on such a page."""
-    kind, _, name = page.partition(":")
-    if kind == "File":
-        yield _entry(name)
-    else:
-        yield from _in_category(ydl, page)
+def entry(url: str) -> Entry | None:
+    """The file at an address; None for any other address."""
+    kind, _, name = (page(url) or "").partition(":")
+    return _entry(name) if kind == "File" else None
 
 
 def _entry(name: str) -> Entry:
@@ -42,7 +39,7 @@ def _entry(name: str) -> Entry:
     return Entry(f"commons:{name}", f"https://{HOST}/wiki/File:{urllib.parse.quote(name)}", None)
 
 
-def _in_category(ydl: Any, category: str) -> Iterator[Entry]:
+def in_category(ydl: Any, category: str) -> Iterator[Entry]:
     """The category's own files, page after page; not those of the categories within it."""
     query = {"list": "categorymembers", "cmtitle": category, "cmtype": "file", "cmlimit": "500"}
     more: dict[str, str] | None = {}

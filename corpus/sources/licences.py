@@ -88,6 +88,11 @@ def is_open(identifier: str | None) -> bool:
     return identifier is not None and _OPEN.fullmatch(identifier) is not None
 
 
+def is_non_commercial(identifier: str) -> bool:
+    """Whether only NC keeps a licence from being open: CC BY-NC and CC BY-NC-SA, without ND."""
+    return re.fullmatch(r"CC-BY-NC(-SA)?(-\d\.\d(-[A-Z]+)?)?", identifier) is not None
+
+
 def licence_url(identifier: str) -> str | None:
     """The address of a Creative Commons licence's text; None where it has no version."""
     if identifier == "CC0-1.0":

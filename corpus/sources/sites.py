@@ -12,7 +12,16 @@ from typing import Any
 
 from corpus.errors import UserError
 from corpus.sources import commons, peertube, youtube
-from corpus.sources.youtube import Entry, Fetched, FetchOptions, Info, Reader, Refused
+from corpus.sources.youtube import (
+    Entry,
+    Fetched,
+    FetchOptions,
+    Info,
+    Preview,
+    Reader,
+    Refused,
+    Stated,
+)
 
 _OWNERS = ("channel", "uploader", "creator", "artist")
 
@@ -50,6 +59,24 @@ def fetch_video(entry: Entry, options: FetchOptions, stage: Path) -> Fetched | R
     return youtube.fetch_video(entry, options, stage, READERS.get(entry.site, _read))
 
 
+def preview_video(entry: Entry, options: FetchOptions) -> Preview | Refused:
+    """Look at one video of any site; see `youtube.preview_video`."""
+    return youtube.preview_video(entry, options, READERS.get(entry.site, _read))
+
+
+def read_licence(entry: Entry, options: FetchOptions) -> Stated | Refused:
+    """Ask for the licence of one video of any site; see `youtube.read_licence`."""
+    return youtube.read_licence(entry, options, READERS.get(entry.site, _read))
+
+
+def video_id(url: str) -> str | None:
+    """The id of the video at an address; None where the address alone does not tell it."""
+    if _is_youtube(url):
+        return youtube.video_id(url)
+    video = _video(url)
+    return video.id if video else None
+
+
 def _is_youtube(url: str) -> bool:
     host = urllib.parse.urlsplit(url).hostname or ""
     return re.fullmatch(r"(.+\.)?youtube\.com|youtu\.be", host) is not None
@@ -68,16 +95,21 @@ def _extractor(url: str) -> Any | None:
 def _listed(ydl: Any, url: str, follow: bool) -> Iterator[Entry]:
     if _is_youtube(url):
         yield from youtube.listed(ydl, url, follow)
-    elif page := commons.page(url):
-        yield from commons.listed(ydl, page)
-    elif video := peertube.entry(url):
+    elif video := _video(url):
         yield video
-    elif (kind := _extractor(url)) is not None:
-        name = kind.get_temp_id(url) if kind.is_single_video(url) else None
-        if name:
-            yield Entry(f"{kind.ie_key().lower()}:{name}", url, None)
-        else:
-            yield from _unfolded(ydl, youtube.extract(ydl, url, process=False), url)
+    elif page := commons.page(url):
+        yield from commons.in_category(ydl, page)
+    elif _extractor(url):
+        yield from _unfolded(ydl, youtube.extract(ydl, url, process=False), url)
+
+
+def _video(url: str) -> Entry | None:
+    """The video at an address elsewhere, where the address alone tells which one it is."""
+    if video := commons.entry(url) or peertube.entry(url):
+        return video
+    kind = _extractor(url)
+    name = kind.get_temp_id(url) if kind and kind.is_single_video(url) else None
+    return Entry(f"{kind.ie_key().lower()}:{name}", url, None) if kind and name else None
 
 
 def _unfolded(ydl: Any, found: Info, url: str) -> Iterator[Entry]:

@@ -11,8 +11,10 @@ Known to nobody here: the catalogue. Not done here: decoding, which alone shows 
 whole (a truncated body of consistent length counts as a success in any downloader).
 """
 
+import base64
 import contextlib
 import hashlib
+import math
 import re
 import time
 import urllib.parse
@@ -24,15 +26,13 @@ from pathlib import Path
 from typing import Any
 
 from corpus.errors import UserError
-from corpus.sources.licences import is_open, spdx
+from corpus.sources.licences import is_non_commercial, is_open, spdx
 from corpus.subtitles.reader import read_subtitles
 
 Info = dict[str, Any]
 
-CC_FILTER = "EgQQATAB"
-"""Search filter (base64 of a protobuf): type = video, feature = Creative Commons. Only a hint."""
-CC_SUBTITLED_FILTER = "EgYQASgBMAE="
-"""The same, and feature = subtitles."""
+SHORT_SECONDS, LONG_SECONDS = 4 * 60, 20 * 60
+"""The lengths that a search can tell apart: below 4 minutes, between, above 20 minutes."""
 
 AUDIO_BITRATE_KBPS = 96
 """The original track nearest to this is taken: plenty for 16 kHz, half the traffic of the best."""
@@ -50,7 +50,9 @@ class Reason(StrEnum):
     """Why a video was refused."""
 
     NOT_CC = "not_cc"
+    NON_COMMERCIAL = "non_commercial"
     LICENCE_UNKNOWN = "licence_unknown"
+    DURATION = "duration"
     NO_SUBTITLES = "no_subtitles"
     SUBTITLES_FAILED = "subtitles_failed"
     PRIVATE = "private"
@@ -61,6 +63,7 @@ class Reason(StrEnum):
     RATE_LIMITED = "rate_limited"
     BOT_CHECK = "bot_check"
     NO_MEDIA = "no_media"
+    REMOVED = "removed"
     NETWORK = "network"
     EXTRACTOR = "extractor"
 
@@ -116,7 +119,10 @@ class FetchOptions:
 
     `language` is the code of the language that is collected. `rate_limit` is in bytes per second.
     `sleep` keeps the pauses that a public site expects; without them only a site on this machine
-    should be asked. With `subtitles_only`, a video without a human transcript is refused.
+    should be asked. With `subtitles_only`, a video without a human transcript is refused; so is
+    one shorter than `min_seconds` or longer than `max_seconds`, one under a non-commercial licence
+    unless `allow_nc` is set, and everything of the channels whose ids are in `removed_channels`.
+    `newest_first` orders what a search finds.
     """
 
     language: str
@@ -126,15 +132,33 @@ class FetchOptions:
     rate_limit: int | None = None
     sleep: bool = True
     subtitles_only: bool = False
+    min_seconds: float | None = None
+    max_seconds: float | None = None
+    allow_nc: bool = False
+    newest_first: bool = False
+    removed_channels: frozenset[str] = frozenset()
+
+    @property
+    def wanted_length(self) -> str:
+        """The limits on length in words."""
+        if self.min_seconds is None and self.max_seconds is None:
+            return "any length"
+        least = f"{self.min_seconds or 0:g} s"
+        return f"{least} to {self.max_seconds:g} s" if self.max_seconds else f"{least} and more"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A listed video. `id` is ``youtube:ID``, or of that form for another site."""
+    """A listed video.
+
+    `id` is ``youtube:ID``, or of that form for another site; `seconds` its length where the listing
+    tells it.
+    """
 
     id: str
     url: str
     title: str | None
+    seconds: float | None = None
 
     @property
     def site(self) -> str:
@@ -160,6 +184,11 @@ Reader = Callable[[Any, Entry], tuple[Info, str]]
 The data has yt-dlp's names, and the meaning they have for YouTube: `license` as written, `channel`
 missing where the licence could not be read, `subtitles` made by people, `automatic_captions` not.
 """
+
+
+def read(ydl: Any, entry: Entry) -> tuple[Info, str]:
+    """What YouTube tells about a video; see `Reader`."""
+    return extract(ydl, entry.url), f"{entry.url} (row 'License')"
 
 
 @dataclass(frozen=True)
@@ -204,6 +233,32 @@ class Fetched:
 
 
 @dataclass(frozen=True)
+class Preview:
+    """What is known of a video that would be taken, before its subtitles and media are read.
+
+    `subtitles` is the key of the human track, or else `subtitles_note` says why there is none.
+    """
+
+    id: str
+    url: str
+    title: str
+    channel: str
+    licence: str
+    seconds: float | None
+    subtitles: str | None
+    subtitles_note: str | None
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What is said of a video's licence and where: as written, as an SPDX id, None for neither."""
+
+    where: str
+    raw: str | None
+    licence: str | None
+
+
+@dataclass(frozen=True)
 class Refused:
     """A video that was not taken; `transient` where another try may end differently."""
 
@@ -235,7 +290,7 @@ def list_videos(
         RateLimited: the site asks for a pause.
         UserError: after all others were listed, for addresses that cannot be.
     """
-    sp = CC_SUBTITLED_FILTER if options.subtitles_only else CC_FILTER
+    sp = search_filter(options)
     lister = lister or listed
     addresses = [(url, True) for url in urls]
     for words in search:
@@ -258,8 +313,97 @@ def list_videos(
         raise UserError(f"cannot list {'; '.join(failures)}; check the address and the network")
 
 
+def check_cookies(path: Path) -> None:
+    """See that a file of cookies can be read.
+
+    Raises:
+        UserError: it is absent or in another format.
+    """
+    from http.cookiejar import LoadError
+
+    from yt_dlp.cookies import YoutubeDLCookieJar
+
+    try:
+        YoutubeDLCookieJar(str(path)).load()
+    except (OSError, UnicodeDecodeError, LoadError):
+        raise UserError(
+            f"{path} holds no cookies; export them from a browser in Netscape format (cookies.txt)"
+        ) from None
+
+
+def search_filter(options: FetchOptions) -> str:
+    """The ``sp`` parameter of a search: base64 of a protobuf message.
+
+    Field 1 is the order (2: newest first); field 2 holds the filters: 2 type (1: video), 3 length
+    (1 short, 2 long, 3 between), 5 subtitles, 6 Creative Commons. All that is only a hint: YouTube
+    returns others too.
+    """
+    least, most = options.min_seconds or 0.0, options.max_seconds or math.inf
+    filters = [0x10, 1]
+    if most < SHORT_SECONDS:
+        filters += [0x18, 1]
+    elif least > LONG_SECONDS:
+        filters += [0x18, 2]
+    elif least >= SHORT_SECONDS and most <= LONG_SECONDS:
+        filters += [0x18, 3]
+    if options.subtitles_only:
+        filters += [0x28, 1]
+    filters += [0x30, 1]
+    order = [0x08, 2] if options.newest_first else []
+    return base64.b64encode(bytes([*order, 0x12, len(filters), *filters])).decode()
+
+
+def preview_video(entry: Entry, options: FetchOptions, reader: Reader = read) -> Preview | Refused:
+    """Say whether `fetch_video` would take a video; asks for its pages and writes nothing.
+
+    Raises:
+        RateLimited: the site asks for a pause.
+    """
+    if message := _wrong_length(entry.seconds, options):
+        return Refused(entry.id, entry.url, Reason.DURATION, message)
+    log = _Log()
+    outcome: Preview | Refused
+    with _downloader(options, log) as ydl, _trouble(log, entry.url) as trouble:
+        info, _ = reader(ydl, entry)
+        decided = _decide(info, options)
+        _need_subtitles(decided.subtitles_note, options)
+        outcome = Preview(
+            id=entry.id,
+            url=entry.url,
+            title=info["title"],
+            channel=info["channel"],
+            licence=decided.licence,
+            seconds=info.get("duration"),
+            subtitles=decided.subtitles,
+            subtitles_note=decided.subtitles_note,
+        )
+    if trouble:
+        outcome = Refused(entry.id, entry.url, trouble[0].reason, trouble[0].message)
+    if options.sleep:
+        time.sleep(MEDIA_PAUSE_S[0])
+    return outcome
+
+
+def read_licence(entry: Entry, options: FetchOptions, reader: Reader = read) -> Stated | Refused:
+    """Ask for the licence of a video alone; refused is one that is gone or cannot be asked for.
+
+    Raises:
+        RateLimited: the site asks for a pause.
+    """
+    log = _Log()
+    outcome: Stated | Refused
+    with _downloader(options, log) as ydl, _trouble(log, entry.url) as trouble:
+        info, place = reader(ydl, entry)
+        outcome = Stated(place, *_stated_licence(info))
+    if trouble:
+        outcome = Refused(entry.id, entry.url, trouble[0].reason, trouble[0].message)
+    if options.sleep:
+        time.sleep(MEDIA_PAUSE_S[0])
+    return outcome
+
+
 def fetch_video(
-    entry: Entry, options: FetchOptions, stage: Path, reader: Reader | None = None
+    entry: Entry, options: FetchOptions, stage: Path, reader: Reader = read
 ) -> Fetched | Refused:
     """Fetch one video into its own folder in `stage`, or say why not.
 
@@ -270,10 +414,12 @@ def fetch_video(
         RateLimited: the site asks for a pause; nothing is known about this video.
         UserError: the stage folder cannot be written to.
     """
+    if message := _wrong_length(entry.seconds, options):  # known from the listing: costs nothing
+        return Refused(entry.id, entry.url, Reason.DURATION, message)
     log = _Log()
     folder = stage / entry.file_name
     with _downloader(options, log, folder) as ydl, _trouble(log, entry.url) as trouble:
-        return _fetch(ydl, entry, options, folder, reader or read)
+        return _fetch(ydl, entry, options, folder, reader)
     if options.sleep:  # a refused video has cost the site as much as any other
         time.sleep(MEDIA_PAUSE_S[0])
     return Refused(entry.id, entry.url, trouble[0].reason, trouble[0].message)
@@ -434,17 +580,24 @@ def _sign(text: str) -> Reason | None:
 Lister = Callable[[Any, str, bool], Iterator[Entry]]
 
 
+def video_id(url: str) -> str | None:
+    """The id (``youtube:ID``) of the video at an address; None where it is no video's address."""
+    from yt_dlp.extractor import get_info_extractor
+
+    extractor = get_info_extractor("Youtube")
+    # yt-dlp takes eleven bare characters for a video too.
+    known = "://" in url and extractor.suitable(url)
+    return f"youtube:{extractor.get_temp_id(url)}" if known else None
+
+
 def listed(ydl: Any, url: str, follow: bool) -> Iterator[Entry]:
     """The videos at an address, without asking for any of them.
 
     Unprocessed results page lazily: the next page is asked for when its first entry is wanted.
     `follow` says whether playlists among the entries are entered too.
     """
-    from yt_dlp.extractor import get_info_extractor
-
-    video = get_info_extractor("Youtube")
-    if video.suitable(url):
-        yield _entry(video.get_temp_id(url), None)
+    if video := video_id(url):
+        yield _entry(video.removeprefix("youtube:"), None)
     else:
         result = extract(ydl, url, process=False)
         yield from _flattened(ydl, result, follow)
@@ -452,7 +605,7 @@ def listed(ydl: Any, url: str, follow: bool) -> Iterator[Entry]:
 
 def _flattened(ydl: Any, result: Info, follow: bool) -> Iterator[Entry]:
     if result.get("ie_key") == "Youtube":
-        yield _entry(result["id"], result.get("title"))
+        yield _entry(result["id"], result.get("title"), result.get("duration"))
     elif result.get("_type") == "playlist":
         for item in result["entries"]:
             if follow or item.get("ie_key") == "Youtube":
@@ -476,27 +629,54 @@ def extract(ydl: Any, url: str, *, process: bool = True) -> Info:
     return info
 
 
-def _entry(video: str, title: str | None) -> Entry:
-    return Entry(f"youtube:{video}", f"https://www.youtube.com/watch?v={video}", title)
+def _entry(video: str, title: str | None, seconds: float | None = None) -> Entry:
+    return Entry(f"youtube:{video}", f"https://www.youtube.com/watch?v={video}", title, seconds)
 
 
-def read(ydl: Any, entry: Entry) -> tuple[Info, str]:
-    """What YouTube tells about a video; see `Reader`."""
-    return extract(ydl, entry.url), f"{entry.url} (row 'License')"
+def _wrong_length(seconds: float | None, options: FetchOptions) -> str | None:
+    """Why a length (s) is not wanted. The limits stand at the end, so that others ask again."""
+    least, most = options.min_seconds or 0.0, options.max_seconds or math.inf
+    if seconds is None or least <= seconds <= most:
+        return None
+    return f"it is {seconds:.0f} s long; wanted: {options.wanted_length}"
+
+
+@dataclass(frozen=True)
+class _Decided:
+    """What the pages of a video that may be taken say."""
+
+    licence_raw: str
+    licence: str
+    subtitles: str | None
+    subtitles_note: str | None
+
+
+def _decide(info: Info, options: FetchOptions) -> _Decided:
+    """Everything that can be decided before subtitles and media are asked for."""
+    if info.get("channel_id") in options.removed_channels:
+        raise _Refusal(Reason.REMOVED, "its channel was taken down here (`corpus remove`)")
+    raw, licence = _licence(info, options.allow_nc)
+    if info.get("live_status") in {"is_live", "is_upcoming", "post_live"}:
+        raise _Refusal(Reason.LIVE, "it is a live stream that is not yet a recording")
+    if message := _wrong_length(info.get("duration"), options):
+        raise _Refusal(Reason.DURATION, message)
+    return _Decided(raw, licence, *_choose_subtitles(info, options.language))
+
+
+def _need_subtitles(note: str | None, options: FetchOptions) -> None:
+    """Refuse a video that has no human transcript, where one was asked for."""
+    if note is not None and options.subtitles_only:
+        raise _Refusal(Reason.NO_SUBTITLES, note)
 
 
 def _fetch(ydl: Any, entry: Entry, options: FetchOptions, folder: Path, reader: Reader) -> Fetched:
     info, licence_place = reader(ydl, entry)
-    raw, licence = _licence(info)
-    if info.get("live_status") in {"is_live", "is_upcoming", "post_live"}:
-        raise _Refusal(Reason.LIVE, "it is a live stream that is not yet a recording")
-    subtitles = None
+    decided = _decide(info, options)
+    subtitles, note = None, decided.subtitles_note
     spoken = _spoken_language(info)
-    key, note = _choose_subtitles(info, options.language)
-    if key is not None:
+    if key := decided.subtitles:
         subtitles, note = _fetch_subtitles(ydl, key, info["subtitles"][key], options)
-    if note is not None and options.subtitles_only:
-        raise _Refusal(Reason.NO_SUBTITLES, note)
+    _need_subtitles(note, options)
     media = _fetch_media(ydl, info, folder, lambda: reader(ydl, entry)[0])
     return Fetched(
         id=entry.id,
@@ -506,9 +686,9 @@ def _fetch(ydl: Any, entry: Entry, options: FetchOptions, folder: Path, reader: 
         channel_id=info.get("channel_id"),
         uploader=info.get("uploader_id"),
         language=options.language if spoken == _language(options.language) else spoken,
-        licence_raw=raw,
-        licence=licence,
-        licence_evidence=_evidence(licence_place),
+        licence_raw=decided.licence_raw,
+        licence=decided.licence,
+        licence_evidence=evidence(licence_place),
         media=media,
         announced_seconds=info.get("duration"),
         subtitles=subtitles,
@@ -516,28 +696,38 @@ def _fetch(ydl: Any, entry: Entry, options: FetchOptions, folder: Path, reader: 
     )
 
 
-def _licence(info: Info) -> tuple[str, str]:
-    """The licence as written and as an SPDX identifier.
+def _stated_licence(info: Info) -> tuple[str | None, str | None]:
+    """The licence as written and as an SPDX identifier; None where none is stated or known.
 
     The row with the licence and the channel's name come from the same data. Without a name, that
     data could not be read, and a missing licence then means nothing.
     """
-    raw = info.get("license")
     if not info.get("channel"):
         raise _Refusal(Reason.LICENCE_UNKNOWN, "the page that tells the licence could not be read")
-    licence = spdx(raw)
+    raw = info.get("license")
+    return raw, spdx(raw)
+
+
+def _licence(info: Info, allow_nc: bool) -> tuple[str, str]:
+    """The licence as written and as an SPDX identifier, if it is one that may be taken."""
+    raw, licence = _stated_licence(info)
+    if raw and licence and is_non_commercial(licence):
+        if allow_nc:
+            return raw, licence
+        raise _Refusal(Reason.NON_COMMERCIAL, f"its licence is {raw}; --allow-nc takes it")
     if not raw or not licence or not is_open(licence):
         told = f"its licence is {raw}" if raw else "it names no open licence"
         raise _Refusal(Reason.NOT_CC, told)
     return raw, licence
 
 
-def _evidence(place: str) -> dict[str, str]:
+def evidence(place: str) -> dict[str, str]:
+    """Where, when (UTC) and by what a licence was read just now."""
     import yt_dlp
 
     return {
         "where": place,
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "when": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "reader": f"yt-dlp {yt_dlp.version.__version__}",
     }
 

@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import delete, func, select
+from sqlalchemy import create_engine, delete, func, inspect, select
 
 from corpus import catalogue as module
 from corpus.catalogue import (
@@ -20,6 +22,7 @@ from corpus.catalogue import (
     Recording,
     Score,
     Segment,
+    Tombstone,
     Transcript,
     Verdict,
 )
@@ -63,6 +66,32 @@ class TestMigrations:
         with catalogue.engine.connect() as connection:
             context = MigrationContext.configure(connection, opts={"compare_type": True})
             assert compare_metadata(context, Base.metadata) == []
+
+    def test_a_catalogue_of_the_first_version_keeps_its_rows_and_gets_what_is_new(
+        self, tmp_path: Path
+    ) -> None:
+        url = f"sqlite:///{tmp_path / 'old.sqlite'}"
+        config = Config()
+        config.set_main_option("script_location", str(Path(module.__file__).parent / "migrations"))
+        engine = create_engine(url)
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "0001")
+            connection.exec_driver_sql(
+                "INSERT INTO failures (stage, item, kind, message, transient, attempts, failed_at) "
+                "VALUES ('fetch', 'youtube:x', 'gone', 'gone', 0, 1, '2026-01-01 00:00:00')"
+            )
+        engine.dispose()
+        catalogue = Catalogue(url)
+        with catalogue.session() as session:
+            assert session.scalars(select(Failure.item)).all() == ["youtube:x"]
+            assert session.scalars(select(Tombstone.item)).all() == []
+        with catalogue.engine.connect() as connection:
+            context = MigrationContext.configure(connection, opts={"compare_type": True})
+            assert compare_metadata(context, Base.metadata) == []
+            config.attributes["connection"] = connection
+            command.downgrade(config, "0001")
+            assert "tombstones" not in inspect(connection).get_table_names()
 
     def test_a_catalogue_is_migrated_once(self, catalogue: Catalogue) -> None:
         with catalogue.session() as session:

@@ -88,15 +88,33 @@ class TestErrors:
         ("arguments", "told"),
         [
             (["status", "--workspace", "nowhere"], "is no workspace; make one"),
-            (["fetch", "--workspace", "WORKSPACE"], "nothing to fetch; give URLs or --search"),
+            (
+                ["fetch", "--workspace", "WORKSPACE"],
+                "nothing to fetch; give URLs, --from-file or --search",
+            ),
             (["fetch", "x", "--license", "any", "--workspace", "WORKSPACE"], "only cc can be"),
             (["fetch", "http://a.example", "--workspace", "WORKSPACE"], "no YouTube address"),
+            (["fetch", "--from-file", "gone", "--workspace", "WORKSPACE"], "cannot be read as"),
+            (["fetch", "x", "--cookies", "gone", "--workspace", "WORKSPACE"], "holds no cookies"),
+            (["fetch", "x", "--rate-limit", "5X", "--workspace", "WORKSPACE"], "'5X' is no rate"),
+            (
+                [
+                    "fetch",
+                    "x",
+                    *("--min-duration", "9", "--max-duration", "5"),
+                    "--workspace",
+                    "WORKSPACE",
+                ],
+                "no video is 9 s to 5 s long",
+            ),
             (["add", "gone.wav", "--workspace", "WORKSPACE"], "no such file or folder"),
             (["import", "common-voice", ".", "--workspace", "WORKSPACE"], "no Common Voice"),
             (["label", "--workspace", "WORKSPACE"], "which model? give --model"),
             (["label", "--model", "./x", "--workspace", "WORKSPACE"], "no such model folder"),
             (["verdict", "--preset", "mild", "--workspace", "WORKSPACE"], "no preset 'mild'"),
             (["build", "one", "--workspace", "WORKSPACE"], "no segment is kept"),
+            (["remove", "--workspace", "WORKSPACE"], "nothing to remove; give IDs, --channel"),
+            (["remove", "youtube:x", "--workspace", "WORKSPACE"], "no recording youtube:x here"),
             (["init", "WORKSPACE", "--language", "cs"], "is a workspace already"),
             (["init", "new", "--language", "Czech"], "is no language code"),
         ],
@@ -213,6 +231,8 @@ class TestJson:
             ("build",): ["main", *at],
             ("status",): [*at],
             ("run",): [*at],
+            ("verify",): [*at],
+            ("remove",): ["youtube:first000000", "--yes", *at],
         }
         if not MODEL.is_dir():
             del arguments["label",]
@@ -230,6 +250,8 @@ class TestJson:
         assert documents["build",]["folder"] == str(root / "datasets" / "main")
         assert documents["status",]["recordings"] == 5
         assert documents["run",] == documents["status",]
+        assert documents["verify",] == {"problems": []}
+        assert documents["remove",]["removed"] == ["youtube:first000000"]
 
 
 class TestRun:

@@ -177,6 +177,101 @@ class TestManifest:
         with pytest.raises(UserError, match="cannot be read as UTF-8 CSV"):
             find_files([tmp_path / "latin.csv"])
 
+    @pytest.mark.parametrize("form", ["csv", "jsonl"])
+    def test_several_lines_of_a_file_are_segments_of_one_recording(
+        self,
+        corpus: Corpus,
+        workspace: Workspace,
+        catalogue: Catalogue,
+        tmp_path: Path,
+        form: str,
+    ) -> None:
+        talk = write_speech(tmp_path / "talk.wav", *SENTENCES)
+        spans = spoken(*SENTENCES)[1]
+        rows = [
+            {"path": talk.name, "text": text, "start": start / 1000, "end": end / 1000}
+            for text, (start, end) in zip(SENTENCES, spans, strict=True)
+        ]
+        rows[1]["speaker"] = "jana"
+        rows.reverse()  # the order of the lines does not matter
+        manifest = tmp_path / f"takes.{form}"
+        if form == "csv":
+            lines = [f"{r['path']},{r['text']},{r['start']},{r['end']},{r.get('speaker', '')}"
+                     for r in rows]  # fmt: skip
+            self.write(tmp_path, *lines, header="path,text,start,end,speaker")
+        else:
+            manifest.write_text("\n\n".join(json.dumps(row) for row in rows) + "\n")
+        outcome = corpus("add", manifest, "--json", "--workspace", workspace.root)
+        assert json.loads(outcome.out) == {"done": 1, "failed": 0}
+        (recording,) = recordings(catalogue)
+        assert (recording.speaker, recording.segmented_with) == ("jana", "manifest")
+        with catalogue.session() as session:
+            segments = session.scalars(select(Segment).order_by(Segment.start_ms)).all()
+            found = [(s.start_ms, s.end_ms, s.transcripts[0].text) for s in segments]
+        assert found == [(*span, text) for text, span in zip(SENTENCES, spans, strict=True)]
+
+    def test_a_span_behind_the_end_of_the_file_is_noted_with_its_line(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        seconds = soundfile.info(write_speech(tmp_path / "a.wav", SENTENCES[0])).duration
+        for name in ("b.wav", "c.wav"):
+            write_speech(tmp_path / name, SENTENCES[1 if name == "b.wav" else 2])
+        manifest = self.write(
+            tmp_path,
+            f"a.wav,rounded up,0.5,{seconds + 0.01}",
+            "b.wav,one,0,1",
+            "b.wav,two,1,25.5",
+            header="path,text,start,end",
+        )
+        counts = add(workspace, catalogue, [manifest], licence="own")
+        assert (counts.done, counts.failed) == (1, 1)
+        (failure,) = failures(catalogue)
+        assert failure.message.startswith(f"{manifest}, line 4: it ends at 25.5 s, but b has only")
+        assert len(list((workspace.media / "files").iterdir())) == 1
+
+    @pytest.mark.parametrize(
+        ("lines", "told"),
+        [
+            (['{"path": "a.wav", "text": "one"}', "{"], "line 2: not JSON"),
+            (['["a.wav", "one"]'], "line 1: not a JSON object with path and text"),
+            (['{"path": "a.wav"}'], "line 1: path or text is missing"),
+            (['{"path": "a.wav", "text": 7}'], "line 1: text is 7; it must be a text"),
+            (["", ""], "needs a JSON object with path and text on each line"),
+        ],
+    )
+    def test_a_mistake_in_json_lines_is_told_by_its_line(
+        self, tmp_path: Path, lines: list[str], told: str
+    ) -> None:
+        manifest = tmp_path / "takes.jsonl"
+        manifest.write_text("\n".join(lines))
+        with pytest.raises(UserError, match=told):
+            find_files([manifest])
+
+    @pytest.mark.parametrize(
+        ("lines", "told"),
+        [
+            (["a.wav,one,1,x,"], "line 2: end is 'x'; give seconds, such as 12.5"),
+            (["a.wav,one,nan,2,"], "line 2: start is 'nan'; give seconds"),
+            (["a.wav,one,1,,"], "line 2: start and end go together"),
+            (["a.wav,one,2,1,"], "line 2: from 2 s to 1 s is no span"),
+            (["a.wav,one,-1,1,"], "line 2: from -1 s to 1 s is no span"),
+            (["a.wav,one,0,31,"], "line 2: 31 s; a segment has at most 30 s: cut it"),
+            (["a.wav,one,2,4,", "a.wav,two,1,2.5,"], "line 2: it overlaps line 3 in a.wav"),
+            (["a.wav,one,,,", "a.wav,two,,,"], "line 3: a.wav is in line 2 too; several texts"),
+            (["a.wav,one,0,1,", "a.wav,two,,,"], "line 3: a.wav is in line 2 too; several texts"),
+            (
+                ["a.wav,one,0,1,anna", "a.wav,two,1,2,", "a.wav,three,2,3,jana"],
+                "line 4: speaker is 'jana', but 'anna' in line 2; one file has one",
+            ),
+        ],
+    )
+    def test_spans_that_cannot_be_are_told_by_their_line(
+        self, tmp_path: Path, lines: list[str], told: str
+    ) -> None:
+        manifest = self.write(tmp_path, *lines, header="path,text,start,end,speaker")
+        with pytest.raises(UserError, match=told):
+            find_files([manifest])
+
     def test_a_long_recording_with_one_text_and_a_missing_file_are_noted(
         self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
     ) -> None:

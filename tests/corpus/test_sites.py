@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -241,7 +242,7 @@ class TestPeerTube:
         assert result.subtitles_note == "the subtitles in cs are a translation: en is spoken"
 
     @pytest.mark.parametrize(
-        ("number", "reason"), [(2, Reason.NOT_CC), (3, Reason.NOT_CC), (5, Reason.PRIVATE)]
+        ("number", "reason"), [(2, Reason.NON_COMMERCIAL), (3, Reason.NOT_CC), (5, Reason.PRIVATE)]
     )
     def test_what_is_not_free_or_not_public_is_refused_for_good(
         self, site: VideoSite, tmp_path: Path, number: int, reason: Reason
@@ -318,3 +319,24 @@ def test_all_places_come_into_one_workspace_and_a_second_run_only_lists(
     assert json.loads(corpus(*arguments).out) == {"done": 0, "failed": 0}
     paths = {r.path for r in site.requests if "cmtitle" not in r.params}
     assert all(path.startswith("/api/v1/video-channels/lectures") for path in paths)
+
+
+def test_a_takedown_and_a_look_at_licences_know_all_places(
+    corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite
+) -> None:
+    network = ("--proxy", site.proxy_url, "--no-check-certificate", "--no-sleep")
+    urls = (
+        "https://commons.wikimedia.org/wiki/File:Old.ogg",
+        f"https://framatube.org/w/{UUIDS[0]}",
+    )
+    where = ("--workspace", workspace.root)
+    corpus("fetch", *urls, *network, *where)
+    corpus("remove", "--url", "https://commons.m.wikimedia.org/wiki/File:old.ogg", "--yes", *where)
+    planned = json.loads(corpus("fetch", *urls, *network, "--dry-run", "--json", *where).out)
+    assert [video["outcome"] for video in planned["videos"]] == ["removed", "here"]
+
+    site.videos[UUIDS[0]] = replace(site.videos[UUIDS[0]], licence="Unknown")
+    outcome = corpus("verify", "--licenses", *network, "--json", *where)
+    (problem,) = json.loads(outcome.out)["problems"]
+    assert problem["item"] == f"peertube:framatube.org:{UUIDS[0]}"
+    assert problem["problem"] == "licence_changed"

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,6 @@ import pytest
 from corpus.audio import decode
 from corpus.errors import UserError
 from corpus.sources.youtube import (
-    CC_FILTER,
-    CC_SUBTITLED_FILTER,
     Entry,
     Fetched,
     FetchOptions,
@@ -154,12 +153,21 @@ class TestListing:
         assert not site.requests
 
     @pytest.mark.parametrize(
-        ("subtitles_only", "sp"), [(False, CC_FILTER), (True, CC_SUBTITLED_FILTER)]
+        ("changes", "sp"),
+        [
+            ({}, "EgQQATAB"),
+            ({"subtitles_only": True}, "EgYQASgBMAE="),
+            ({"subtitles_only": True, "min_seconds": 1201.0}, "EggQARgCKAEwAQ=="),
+            ({"subtitles_only": True, "min_seconds": 240, "max_seconds": 1200}, "EggQARgDKAEwAQ=="),
+            ({"min_seconds": 1200.0}, "EgQQATAB"),
+            ({"max_seconds": 60.0}, "EgYQARgBMAE="),
+            ({"subtitles_only": True, "newest_first": True}, "CAISBhABKAEwAQ=="),
+        ],
     )
     def test_a_search_asks_for_creative_commons_on_every_page(
-        self, site: VideoSite, subtitles_only: bool, sp: str
+        self, site: VideoSite, changes: dict[str, Any], sp: str
     ) -> None:
-        options = options_for(site, subtitles_only=subtitles_only)
+        options = options_for(site, **changes)
         assert len(list(list_videos([], ["lecture"], options))) == len(site.videos)
         searches = [r.params for r in site.requests if r.path.endswith("/search")]
         assert len(searches) > 1
