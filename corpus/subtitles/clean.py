@@ -48,22 +48,26 @@ DASH = "speaker dash"
 CONTINUATION = "continuation mark"
 
 _NOTE = "♩♪♫♬🎵🎶"
-_SUNG_LINE = re.compile(rf"\s*[{_NOTE}].*|.*[{_NOTE}]\s*|\s*#(?!\w).*#\s*")
+_SUNG_LINE = re.compile(
+    rf"\s*[{_NOTE}].*[{_NOTE}]\s*|\s*[{_NOTE}]++[^{_NOTE}]*|[^{_NOTE}]*[{_NOTE}]++\s*"
+    r"|\s*#(?!\w).*#\s*"
+)
 _SUNG_CUE = re.compile(rf"\s*[{_NOTE}].*[{_NOTE}]\s*", re.DOTALL)
 _SUNG_SPAN = re.compile(rf"[{_NOTE}]++(?:[^{_NOTE}]*+[{_NOTE}]++)?")
 _BRACKETS = r"\[[^\[\]]*\]|［[^［］]*］|【[^【】]*】|\([^()]*\)|（[^（）]*）"
 _SOUND = re.compile(rf"(?:[\s.…-]*(?:{_BRACKETS}|\*[^*]+\*))+[\s.…]*")
-# An age or a number in parentheses is text.
-_BRACKETED = re.compile(rf"\s*(?![(（]\s*\d{{1,4}}\s*[)）])(?:{_BRACKETS})(\s*(?=[,.;:!?…]))?")
+# An age or a number in parentheses is text, and so is an ending: "the friend(s)", "f(x)".
+_BRACKETED = re.compile(
+    rf"\s*(?!(?<=\w)\()(?![(（]\s*\d{{1,4}}\s*[)）])(?:{_BRACKETS})(\s*(?=[,.;:!?…]))?"
+)
+# What is left of a line such as "man: [inaudible]".
+_NAME_ALONE = re.compile(rf"[^:：]{{1,{LABEL_LENGTH}}}[:：]\s*")
 _ARROWS = re.compile(r"(?:(?<=\s)|^)>{2,}[ \t]*", re.MULTILINE)
 _LABEL = re.compile(rf"([^\W\d_][^:：\n]{{0,{LABEL_LENGTH - 1}}}?)\s?(?::(?=\s|$)|：)[ \t]*")
 _DASH = re.compile(r"^[-‐‑–—−](?:[ \t]+|(?=[^\W\d_]|[\"'“„«¿¡]))")
-_ADDRESS = re.compile(
-    r"https?://\S+|www\.\S+|(?<!\S)@\w[\w.]{2,}|(?<!\S)[\w-]+\.(?:com|net|org|tv)(?:/\S*)?(?!\w)",
-    re.IGNORECASE,
-)
-_UNFINISHED = re.compile(r"\s*(\.{2,}|…|--?|[–—])$")
-_RESUMED = re.compile(r"(?:\.{2,}|…)\s*")
+_ADDRESS = re.compile(r"https?://\S+|www\.\S+|(?<!\S)@\w[\w.]{2,}")
+_UNFINISHED = re.compile(r"\s*(\.{2,}|…+|--?|[–—])$")
+_RESUMED = re.compile(r"(?:\.{2,}|…+)\s*")
 
 
 @dataclass(frozen=True)
@@ -125,19 +129,25 @@ class Credits:
         return re.compile("|".join([self._anywhere.pattern, *beginnings]))
 
     def match(self, text: str, *, at_an_end: bool) -> bool:
-        """Whether a cue's text is a credit, or for the most part an address on the web.
+        """Whether a cue's text is a credit, or an address as it is written but not said.
 
-        Only at the beginning or the end of a track do phrases without * count: in the middle of a
-        talk, "translated by the ribosome" is said.
+        Only at the beginning or the end of a track do phrases without * count, and addresses with
+        some words around them: in the middle of a talk, "translated by the ribosome" is said.
         """
-        folded = " ".join(text.casefold().split())
+        folded = " ".join(_folded(text).split())
         first = next((i for i, character in enumerate(folded) if character.isalnum()), len(folded))
         pattern = self._at_an_end if at_an_end else self._anywhere
         if pattern.match(folded, first):
             return True
         if "." not in folded and "@" not in folded:
             return False
-        return 2 * sum(map(len, _ADDRESS.findall(folded))) >= len(folded)
+        written = sum(map(len, _ADDRESS.findall(folded)))
+        return written == len(folded) or (at_an_end and 2 * written >= len(folded))
+
+
+def _folded(text: str) -> str:
+    """A text without case, Turkish too, whose small i without a dot has a capital like ours."""
+    return text.casefold().replace("\u0131", "i").replace("i\u0307", "i")
 
 
 def _whole_words(phrase: str) -> str:
@@ -169,7 +179,7 @@ def credits_for(language: str, own: tuple[str, ...] = ()) -> Credits:
     lists = tomllib.loads(CREDITS_FILE.read_text(encoding="utf-8"))
     wanted = ("any", "en", base_language(language))
     phrases = [phrase for name in wanted for phrase in lists.get(name, [])] + list(own)
-    folded = (unicodedata.normalize("NFC", phrase.casefold()) for phrase in phrases)
+    folded = (_folded(unicodedata.normalize("NFC", phrase)) for phrase in phrases)
     return Credits(tuple(dict.fromkeys(folded)))
 
 
@@ -235,8 +245,11 @@ def _without_lyrics(text: str) -> str:
 def _without_brackets(text: str) -> str:
     if _BRACKETED.search(text) is None:
         return text
-    text = _BRACKETED.sub(_instead_of_brackets, text)
-    return "\n".join(line.strip().lstrip(":：,; ") for line in text.split("\n")).strip()
+    before = text.split("\n")
+    after = _BRACKETED.sub(_instead_of_brackets, text).split("\n")
+    lines = (line.strip().lstrip(":：,; ") for line in after)
+    left = (line for line in lines if line in before or not _NAME_ALONE.fullmatch(line))
+    return "\n".join(left).strip()
 
 
 def _instead_of_brackets(found: re.Match[str]) -> str:
@@ -254,14 +267,17 @@ def _label(line: str) -> re.Match[str] | None:
 
 
 def _speaker_labels(texts: Iterable[str]) -> set[str]:
-    """The names before colons that recur, or are set in capitals in a track that is not."""
+    """The names before colons that recur, stand behind >>, or are all capitals where not all is."""
     lines = [line for text in texts for line in text.split("\n")]
     found = Counter(match[1] for line in lines if (match := _label(line)))
+    announced = {
+        match[1] for line in lines if line.lstrip().startswith(">>") and (match := _label(line))
+    }
     if not found:
         return set()
     cased = [c for line in lines for c in line if c.isupper() or is_small(c)]
     shouted = sum(c.isupper() for c in cased) > 0.95 * len(cased)
-    return {
+    return announced | {
         name
         for name, count in found.items()
         if count >= LABEL_TIMES or (name.isupper() and len(name) > 1 and not shouted)
