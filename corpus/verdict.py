@@ -113,7 +113,10 @@ def judge(segment: Segment, thresholds: Thresholds, language: str) -> Judgement:
         return _checked_pace(segment, newest["subtitle"], verdict, reasons, thresholds)
     if pseudo is not None:
         verdict, reason = _pseudo(pseudo, thresholds)
-        return _checked_pace(segment, pseudo, verdict, [reason], thresholds)
+        reasons = [reason]
+        if "subtitle" in newest:
+            reasons.append(f"its subtitles are machine-made ({why})")
+        return _checked_pace(segment, pseudo, verdict, reasons, thresholds)
     return Judgement(REVIEW, ["no transcript yet"], None)
 
 
