@@ -29,7 +29,9 @@ from corpus.errors import ItemError, UserError
 from corpus.manifest import MANIFEST_SUFFIXES, Line, OwnFile, read_manifest
 from corpus.segment import MAX_SECONDS
 from corpus.sources import common_voice, licences, sites, youtube
-from corpus.subtitles.reader import SubtitleTrack, read_subtitles
+from corpus.subtitles import clean
+from corpus.subtitles.reader import read_subtitles
+from corpus.subtitles.suspect import judge_track
 from corpus.text import base_language, clean_transcript
 from corpus.workspace import Workspace
 
@@ -40,7 +42,7 @@ MEDIA_SUFFIXES = frozenset(
         *("avi", "mkv", "mov", "mp4", "webm"),
     )
 )
-SUBTITLE_SUFFIXES = (".srt", ".vtt")
+SUBTITLE_SUFFIXES = (".srt", ".vtt", ".sbv", ".ttml")
 
 SHORTFALL_SHARE, SHORTFALL_SECONDS = 0.02, 1.5
 """A download this much shorter than announced (both together) was cut off on its way."""
@@ -104,6 +106,7 @@ def fetch(
     Raises:
         UserError: nothing was asked for, or the site refuses to answer any more.
     """
+    credits = clean.read_own_credits(workspace.root / clean.OWN_CREDITS)
     with workspace.lock("media"):
         entries, unlisted = _list(urls, search, options, max_videos)
         here, refused = _decided_before(catalogue, options)
@@ -123,7 +126,7 @@ def fetch(
             if isinstance(outcome, youtube.Refused):
                 raise _NotTaken(outcome)
             try:
-                return _decoded(workspace, entry, outcome)
+                return _decoded(workspace, entry, outcome, credits)
             finally:
                 shutil.rmtree(outcome.media.parent, ignore_errors=True)
 
@@ -285,7 +288,9 @@ def _stands(failure: Failure, options: youtube.FetchOptions) -> bool:
     return True
 
 
-def _decoded(workspace: Workspace, entry: youtube.Entry, fetched: youtube.Fetched) -> Recording:
+def _decoded(
+    workspace: Workspace, entry: youtube.Entry, fetched: youtube.Fetched, credits: tuple[str, ...]
+) -> Recording:
     """Decode a download, check its length, and describe it as a recording (not yet stored)."""
     name = entry.file_name
     target = workspace.media / entry.site / f"{name}.flac"
@@ -297,12 +302,19 @@ def _decoded(workspace: Workspace, entry: youtube.Entry, fetched: youtube.Fetche
         raise audio.MediaError(
             f"{entry.id}: {missing:.1f} s shorter than announced; it will be fetched again"
         )
-    track, subtitle_path, note = None, None, fetched.subtitles_note
+    language = fetched.language or workspace.config.language
+    cues: list[Cue] = []
+    subtitle_path, note = None, fetched.subtitles_note
     if fetched.subtitles is not None:
         path = target.with_name(f"{name}.{fetched.subtitles.file_name}")
         path.write_bytes(fetched.subtitles.raw)
-        track, subtitle_path = read_subtitles(fetched.subtitles.raw), path
-        note = "; ".join(track.problems) or note
+        subtitle_path = path
+        cues, note = _read_cues(
+            fetched.subtitles.raw,
+            info.duration_ms,
+            clean.credits_for(language, credits),
+            key=fetched.subtitles.language,
+        )
     return Recording(
         id=fetched.id,
         source=entry.site,
@@ -310,7 +322,7 @@ def _decoded(workspace: Workspace, entry: youtube.Entry, fetched: youtube.Fetche
         title=fetched.title,
         channel_id=fetched.channel_id,
         channel=fetched.channel,
-        language=fetched.language or workspace.config.language,
+        language=language,
         licence_raw=fetched.licence_raw,
         licence=fetched.licence,
         licence_evidence=fetched.licence_evidence,
@@ -326,21 +338,28 @@ def _decoded(workspace: Workspace, entry: youtube.Entry, fetched: youtube.Fetche
         duration_ms=info.duration_ms,
         subtitle_path=str(subtitle_path.relative_to(workspace.root)) if subtitle_path else None,
         subtitle_note=note,
-        cues=_cues(track, info.duration_ms),
+        cues=cues,
     )
 
 
-def _cues(track: SubtitleTrack | None, duration_ms: int) -> list[Cue]:
-    """Cues in order, without overlaps, inside the recording and with some text."""
+def _read_cues(
+    raw: bytes, duration_ms: int, credits: clean.Credits, *, key: str = ""
+) -> tuple[list[Cue], str | None]:
+    """What is said in a subtitle file, and a line about what was noticed and left out.
+
+    The cues are in order, without overlaps, inside the recording and with some text.
+    """
+    track = read_subtitles(raw)
+    read = [clean.Cue(item.start.ordinal, item.end.ordinal, item.text) for item in track.items]
+    suspicion = judge_track(read, rolling=track.rolling, key=key)
+    cleaned = clean.clean_cues(read, credits)
     cues: list[Cue] = []
-    earliest = 0
-    for item in track.items if track else []:
-        start, end = max(item.start.ordinal, earliest), min(item.end.ordinal, duration_ms)
-        text = clean_transcript(item.text)
-        if text and end > start:
-            cues.append(Cue(position=len(cues), start_ms=start, end_ms=end, text=text))
-            earliest = end
-    return cues
+    for cue in cleaned.cues:
+        end, text = min(cue.end_ms, duration_ms), clean_transcript(cue.text)
+        if text and end > cue.start_ms:
+            cues.append(Cue(position=len(cues), start_ms=cue.start_ms, end_ms=end, text=text))
+    noticed = [suspicion.note(), *track.problems, cleaned.told()]
+    return cues, "; ".join(part for part in noticed if part) or None
 
 
 def _sha256(path: Path) -> str:
@@ -386,6 +405,7 @@ def add(
     Raises:
         UserError: a path or a manifest is wrong; a single unreadable file is only noted.
     """
+    credits = clean.read_own_credits(workspace.root / clean.OWN_CREDITS)
     decoded = workspace.media.resolve()  # ours, where a folder around the workspace is given
     files = [f for f in find_files(paths) if not f.path.resolve().is_relative_to(decoded)]
     with workspace.lock("media"):
@@ -402,7 +422,7 @@ def add(
                 return None
             if identity in removed:
                 raise _Removed(str(file.path))
-            recording = _own_recording(workspace, file, identity, digest, licence)
+            recording = _own_recording(workspace, file, identity, digest, licence, credits)
             done.add(identity)
             return recording
 
@@ -427,11 +447,22 @@ def add(
 
 
 def _own_recording(
-    workspace: Workspace, file: OwnFile, identity: str, digest: str, licence: str
+    workspace: Workspace,
+    file: OwnFile,
+    identity: str,
+    digest: str,
+    licence: str,
+    credits: tuple[str, ...],
 ) -> Recording:
     target = workspace.media / "files" / f"{digest[:16]}.flac"
     info = audio.decode_to_flac(file.path, target)
-    track = read_subtitles(file.subtitles.read_bytes()) if file.subtitles else None
+    language = file.language or workspace.config.language
+    cues: list[Cue] = []
+    note = None
+    if file.subtitles is not None:
+        cues, note = _read_cues(
+            file.subtitles.read_bytes(), info.duration_ms, clean.credits_for(language, credits)
+        )
     identifier = licences.spdx(licence) or licence
     recording = Recording(
         id=identity,
@@ -439,7 +470,7 @@ def _own_recording(
         url=file.path.resolve().as_uri(),
         title=file.path.stem,
         speaker=file.speaker,
-        language=file.language or workspace.config.language,
+        language=language,
         licence_raw=licence,
         licence=identifier,
         licence_evidence={"stated_by": "user"},
@@ -449,9 +480,9 @@ def _own_recording(
         sha256=_sha256(target),
         duration_ms=info.duration_ms,
         subtitle_path=file.subtitles.name if file.subtitles else None,
-        subtitle_note="; ".join(track.problems) or None if track else None,
+        subtitle_note=note,
         split=file.split,
-        cues=_cues(track, info.duration_ms),
+        cues=cues,
     )
     try:
         if len(file.lines) == 1 and file.lines[0].start_ms is None:

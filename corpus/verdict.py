@@ -17,6 +17,7 @@ from sqlalchemy.orm import joinedload, selectinload
 from corpus import console, engine
 from corpus.catalogue import Catalogue, Decision, Segment, Transcript, Verdict
 from corpus.errors import UserError
+from corpus.subtitles.suspect import noted_suspicion
 from corpus.text import base_language, error_rates, normalise
 
 PRESETS_FILE = Path(__file__).with_name("thresholds.toml")
@@ -84,7 +85,9 @@ def judge(segment: Segment, thresholds: Thresholds, language: str) -> Judgement:
     """The verdict on one segment, from its transcripts, scores and decisions.
 
     A reviewer's word is final. A release is trusted, a subtitle is believed as far as a model's
-    own transcript agrees with it, a pseudo-label as far as its model was sure.
+    own transcript agrees with it, a pseudo-label as far as its model was sure. A subtitle of a
+    track that may be a machine's is for people to decide on, however well a model agrees; one that
+    surely is counts for less than the pseudo-label.
     """
     decided = _last_decision(segment.decisions)
     if decided is not None:
@@ -100,12 +103,20 @@ def judge(segment: Segment, thresholds: Thresholds, language: str) -> Judgement:
     pseudo = newest.get("pseudo")
     if "release" in newest:
         return _checked_pace(segment, newest["release"], KEEP, [], thresholds)
-    if "subtitle" in newest:
+    origin, why = noted_suspicion(segment.recording.subtitle_note)
+    if "subtitle" in newest and not (origin == "machine" and pseudo is not None):
         verdict, reason = _subtitle(newest["subtitle"], pseudo, thresholds)
-        return _checked_pace(segment, newest["subtitle"], verdict, [reason], thresholds)
+        reasons = [reason]
+        if origin != "human":
+            verdict = REVIEW if verdict == KEEP else verdict
+            reasons.append(f"subtitles look machine-made ({why})")
+        return _checked_pace(segment, newest["subtitle"], verdict, reasons, thresholds)
     if pseudo is not None:
         verdict, reason = _pseudo(pseudo, thresholds)
-        return _checked_pace(segment, pseudo, verdict, [reason], thresholds)
+        reasons = [reason]
+        if "subtitle" in newest:
+            reasons.append(f"its subtitles are machine-made ({why})")
+        return _checked_pace(segment, pseudo, verdict, reasons, thresholds)
     return Judgement(REVIEW, ["no transcript yet"], None)
 
 

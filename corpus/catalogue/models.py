@@ -77,7 +77,7 @@ class Recording(Base):
 
 
 class Cue(Base):
-    """One subtitle event of a recording, as read."""
+    """What is said in one subtitle event of a recording."""
 
     __tablename__ = "cues"
 

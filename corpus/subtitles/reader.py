@@ -1,11 +1,13 @@
-"""One tolerant reader for SubRip (.srt), WebVTT (.vtt) and YouTube's .sbv; pysrt holds the cues.
+"""One tolerant reader for SubRip, WebVTT, YouTube's .sbv and TTML; pysrt holds the cues.
 
 Files from the web break every rule: cues run into each other, hours or milliseconds are missing,
 numbers too, the encoding is anybody's guess. The libraries for these formats lose cues silently,
 or turn a timing line into text. Here every timing line starts a cue, its text runs to the
 next one, and whatever does not become a cue is told in `problems`.
 
-Markup goes, the text stays: what is a credit, a sound or music is decided elsewhere.
+Markup goes, the text stays: what is a credit, a sound or music is decided in `clean`. Rolling
+captions, which show each line twice or more often while it moves up, are the exception: as they
+stand they are no cues at all.
 """
 
 import codecs
@@ -13,11 +15,22 @@ import html
 import re
 import unicodedata
 from dataclasses import dataclass
+from itertools import pairwise
 
 import chardet
 import pysrt
 
 from corpus.errors import UserError
+from corpus.subtitles import ttml
+
+ROLLING_SHARE = 0.3
+"""From this share of cues that begin with the last line of the cue before, a track is rolling."""
+
+ROLLING_GAP_MS = 200
+"""A line that is shown again after a pause this long was said again."""
+
+ROLLING_LEAST = 3
+"""Fewer cues than this that move a line up and add one below are no pattern."""
 
 _TIME = r"(?:(\d{1,4})\s*:\s*)?(\d{1,3})\s*:\s*(\d{1,2})(?:\s*[.,:]\s*(\d{1,3})\d*)?"
 _TIMING = re.compile(rf"\s*{_TIME}\s*(?:(?:--?|[–—])>|,)\s*{_TIME}(?:\s+(.*))?")
@@ -55,13 +68,15 @@ class SubtitleTrack:
 
     `items` are in order of time and do not overlap; their texts are NFC without markup, one line
     for each line on the screen. `timing_lines` counts the lines that should give a cue. Each
-    problem says how often it occurred and where first; no cue is lost without one.
+    problem says how often it occurred and where first; no cue is lost without one. `rolling` is
+    the share of cues that began with the last line of the one before, before that was undone.
     """
 
     items: pysrt.SubRipFile
     encoding: str
     problems: list[str]
     timing_lines: int
+    rolling: float
 
 
 @dataclass
@@ -92,15 +107,24 @@ def read_subtitles(data: bytes, *, encoding: str | None = None) -> SubtitleTrack
 
     Times may lack hours or milliseconds; a fraction is read as one ("1,5" is 1.5 s). Cues without
     text or duration are dropped. A cue that begins before the one before it has ended begins when
-    that ends; one that lies wholly within it adds its text to it.
+    that ends; one that lies wholly within it adds its text to it. Of rolling captions each line is
+    kept once, where it was new.
 
     Raises:
         UserError: Python knows no such encoding.
     """
     problems = _Problems()
     text, name, notes = _decode(data, encoding)
-    lines = _INVISIBLE.sub("", text).replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    cues, timing_lines = _parse(lines, problems)
+    text = _INVISIBLE.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    if ttml.is_ttml(text):
+        cues, timing_lines = _parse_ttml(text, problems, notes)
+    else:
+        cues, timing_lines = _parse(text.split("\n"), problems)
+    ordered = _in_order(cues, problems)
+    rolling = _rolling_share(ordered)
+    if rolling >= ROLLING_SHARE:
+        notes.append(f"rolling captions ({rolling:.0%} of the cues): each line kept once")
+        ordered = _unrolled(ordered, problems)
     items = pysrt.SubRipFile(
         items=[
             pysrt.SubRipItem(
@@ -109,12 +133,12 @@ def read_subtitles(data: bytes, *, encoding: str | None = None) -> SubtitleTrack
                 pysrt.SubRipTime.from_ordinal(cue.end_ms),
                 cue.text,
             )
-            for number, cue in enumerate(_in_order(cues, problems), start=1)
+            for number, cue in enumerate(ordered, start=1)
         ]
     )
     if not timing_lines:
-        notes.append("no timing line: this is neither SubRip, WebVTT nor SBV")
-    return SubtitleTrack(items, name, notes + problems.told(), timing_lines)
+        notes.append("no timing line: this is neither SubRip, WebVTT, SBV nor TTML")
+    return SubtitleTrack(items, name, notes + problems.told(), timing_lines, rolling)
 
 
 def _decode(data: bytes, encoding: str | None) -> tuple[str, str, list[str]]:
@@ -182,6 +206,26 @@ def _parse(lines: list[str], problems: _Problems) -> tuple[list[_Cue], int]:
         else:
             problems.add("cue without text", position + 1)
     return cues, len(timings)
+
+
+def _parse_ttml(text: str, problems: _Problems, notes: list[str]) -> tuple[list[_Cue], int]:
+    """The cues of a TTML document, and how many of its elements have times."""
+    paragraphs, fault = ttml.read_ttml(text)
+    if fault:
+        notes.append(fault)
+    cues = []
+    for paragraph in paragraphs:
+        words = _clean(paragraph.text)
+        if not paragraph.is_timed:
+            if words:
+                problems.add("text without timing, left out", paragraph.line)
+        elif paragraph.start_ms is None or paragraph.end_ms is None:
+            problems.add("unreadable timing", paragraph.line)
+        elif words:
+            cues.append(_Cue(paragraph.line, paragraph.start_ms, paragraph.end_ms, words))
+        else:
+            problems.add("cue without text", paragraph.line)
+    return cues, sum(paragraph.is_timed for paragraph in paragraphs)
 
 
 def _vtt_body(body: list[str], first: int, is_last: bool, problems: _Problems) -> list[str]:
@@ -268,3 +312,41 @@ def _in_order(cues: list[_Cue], problems: _Problems) -> list[_Cue]:
             if cue.text != ordered[-1].text:
                 ordered[-1].text += "\n" + cue.text
     return ordered
+
+
+def _rolling_share(cues: list[_Cue]) -> float:
+    """The share of cues that begin, without a pause, with the last line of the cue before."""
+    repeats = added = 0
+    for before, after in pairwise(cues):
+        last = before.text.rpartition("\n")[2]
+        if (
+            after.start_ms - before.end_ms < ROLLING_GAP_MS
+            and last == after.text.partition("\n")[0]
+        ):
+            repeats += 1
+            added += after.text.rpartition("\n")[2] != last
+    return repeats / (len(cues) - 1) if added >= ROLLING_LEAST else 0.0
+
+
+def _unrolled(cues: list[_Cue], problems: _Problems) -> list[_Cue]:
+    """Each line where it is new; a cue without a new one only prolongs the one before."""
+    kept: list[_Cue] = []
+    shown: list[str] = []
+    shown_until = 0
+    for cue in cues:
+        lines = cue.text.split("\n")
+        repeated = _overlap(shown, lines) if cue.start_ms - shown_until < ROLLING_GAP_MS else 0
+        shown, shown_until = lines, cue.end_ms
+        if repeated == len(lines):
+            problems.add("rolling cue without a new line, joined to the one before", cue.line)
+            kept[-1].end_ms = cue.end_ms
+        else:
+            cue.text = "\n".join(lines[repeated:])
+            kept.append(cue)
+    return kept
+
+
+def _overlap(before: list[str], after: list[str]) -> int:
+    """How many lines of the end of one cue are the beginning of the next."""
+    longest = min(len(before), len(after))
+    return next((n for n in range(longest, 0, -1) if before[-n:] == after[:n]), 0)

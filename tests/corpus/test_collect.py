@@ -17,7 +17,7 @@ from corpus.errors import UserError
 from corpus.workspace import Workspace
 from demo.video_site import Video, VideoSite
 
-from .conftest import PLAYLIST, SENTENCES, Corpus, fetch_arguments, spoken, write_speech
+from .conftest import PLAYLIST, SENTENCES, Corpus, fetch_arguments, spoken, srt, write_speech
 
 
 def recordings(catalogue: Catalogue) -> list[Recording]:
@@ -54,6 +54,50 @@ class TestAdd:
         media = workspace.path(first.media_path)
         assert audio.duration_ms(media) == first.duration_ms
         assert media.is_relative_to(workspace.media)
+
+    def test_of_subtitles_only_speech_becomes_cues_and_the_note_counts_the_rest(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        source = write_speech(tmp_path / "own" / "a.wav", *SENTENCES)
+        spans = spoken(*SENTENCES)[1]
+        texts = ["- Titeli wot Jana", f"[music] {SENTENCES[1]}", "♪ la la ♪"]
+        raw = srt(texts, spans)
+        source.with_suffix(".srt").write_text(raw, encoding="utf-8")
+        (workspace.root / "credits.txt").write_text("titeli wot\n", encoding="utf-8")
+        add(workspace, catalogue, [source], licence="own")
+        (recording,) = recordings(catalogue)
+        assert recording.subtitle_note == (
+            "cues left out: 1 × credits, 1 × music; texts changed: 1 × bracketed"
+        )
+        with catalogue.session() as session:
+            (cue,) = session.scalars(select(Cue)).all()
+        assert (cue.position, cue.text, (cue.start_ms, cue.end_ms)) == (0, SENTENCES[1], spans[1])
+        assert source.with_suffix(".srt").read_text(encoding="utf-8") == raw
+
+    @pytest.mark.parametrize("suffix", [".vtt", ".sbv", ".ttml"])
+    def test_subtitles_are_read_in_every_form(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path, suffix: str
+    ) -> None:
+        source = write_speech(tmp_path / "a.wav", SENTENCES[0])
+        forms = {
+            ".vtt": "WEBVTT\n\n00:00.500 --> 00:02.000\nHello.\n",
+            ".sbv": "0:00:00.500,0:00:02.000\nHello.\n",
+            ".ttml": '<tt><body><p begin="0.5s" end="2s">Hello.</p></body></tt>',
+        }
+        source.with_suffix(suffix).write_text(forms[suffix], encoding="utf-8")
+        add(workspace, catalogue, [source], licence="own")
+        with catalogue.session() as session:
+            (cue,) = session.scalars(select(Cue)).all()
+        assert (cue.start_ms, cue.text) == (500, "Hello.")
+
+    def test_a_list_of_credits_that_is_no_text_is_told_before_anything_is_done(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        source = write_speech(tmp_path / "a.wav", SENTENCES[0])
+        (workspace.root / "credits.txt").write_bytes(b"\xff\xfe\x00")
+        with pytest.raises(UserError, match=r"credits\.txt"):
+            add(workspace, catalogue, [source], licence="own")
+        assert recordings(catalogue) == []
 
     def test_adding_twice_or_under_another_name_changes_nothing(
         self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path

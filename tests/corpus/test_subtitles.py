@@ -4,14 +4,15 @@ import re
 import time
 import unicodedata
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import pysrt
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from corpus.errors import UserError
-from corpus.subtitles.reader import SubtitleTrack, read_subtitles
+from corpus.subtitles.reader import ROLLING_SHARE, SubtitleTrack, read_subtitles
 
 
 def read(text: str) -> SubtitleTrack:
@@ -29,7 +30,9 @@ def texts(text: str) -> list[str]:
 
 def lost(track: SubtitleTrack) -> int:
     """How many cues the problems say were lost."""
-    kinds = "cue without text|unreadable timing|cue that ends|cue within the one before"
+    kinds = (
+        "cue without text|unreadable timing|cue that ends|cue within the one before|rolling cue "
+    )
     counts = [re.match(rf"(\d+) × ({kinds})", problem) for problem in track.problems]
     return sum(int(count[1]) for count in counts if count)
 
@@ -111,6 +114,158 @@ class TestWebVtt:
             "00:01.990 --> 00:02.000 align:start position:0%\nso today we\n \n"
         )
         assert texts(text) == ["so today we", "so today we"]
+
+
+def rolling_vtt(lines: list[str]) -> str:
+    """Captions as YouTube writes automatic ones: each line below the one before, then held."""
+    cues, above = [], " "
+    for number, line in enumerate(lines):
+        start = f"00:{number // 30:02}:{number * 2 % 60:02}"
+        words = "".join(f"<{start}.100><c> {word}</c>" for word in line.split())
+        cues.append(f"{start}.000 --> {start[:-2]}{number * 2 % 60 + 1:02}.990\n{above}\n{words}")
+        end = f"00:{(number + 1) // 30:02}:{(number + 1) * 2 % 60:02}"
+        cues.append(f"{start[:-2]}{number * 2 % 60 + 1:02}.990 --> {end}.000\n{line}\n ")
+        above = line
+    return "WEBVTT\nKind: captions\n\n" + "\n\n".join(cues) + "\n"
+
+
+class TestRollingCaptions:
+    LINES = [f"this is line {number} of the talk" for number in range(42)]  # noqa: RUF012
+
+    def test_each_line_is_kept_once_for_as_long_as_it_was_new_or_held(self) -> None:
+        track = read(rolling_vtt(self.LINES))
+        assert track.rolling == 1.0
+        assert [item.text for item in track.items] == self.LINES
+        assert [(i.start.ordinal, i.end.ordinal) for i in track.items] == [
+            (2000 * number, 2000 * number + 2000) for number in range(42)
+        ]
+
+    def test_what_was_undone_is_told(self) -> None:
+        track = read(rolling_vtt(self.LINES))
+        assert track.problems == [
+            "rolling captions (100% of the cues): each line kept once",
+            "42 × rolling cue without a new line, joined to the one before (first at line 8)",
+        ]
+        assert len(track.items) + lost(track) == track.timing_lines == 84
+
+    def test_a_line_shown_again_after_a_pause_stays(self) -> None:
+        first, second = rolling_vtt(self.LINES[:5]), "00:01:00.000 --> 00:01:01.000\n"
+        assert texts(f"{first}\n{second}{self.LINES[4]}\n")[-2:] == [self.LINES[4]] * 2
+
+    def test_a_chorus_is_no_rolling_caption(self) -> None:
+        song = "".join(
+            f"{n}\n00:00:{2 * n:02},000 --> 00:00:{2 * n + 2:02},000\n{text}\n\n"
+            for n, text in enumerate(
+                ["la la la\nhey", "verse one", "la la la\nhey", "la la la"] * 5
+            )
+        )
+        assert read(song).rolling < ROLLING_SHARE
+        assert len(texts(song)) == 20
+
+    def test_an_answer_given_four_times_is_no_rolling_caption(self) -> None:
+        assert len(texts("".join(f"00:0{n},0 --> 00:0{n + 1},0\nNo.\n\n" for n in range(4)))) == 4
+
+
+def ttml(body: str, attributes: str = "") -> str:
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n<tt xmlns="http://www.w3.org/ns/ttml" '
+        'xmlns:ttp="http://www.w3.org/ns/ttml#parameter" '
+        f'xmlns:tts="http://www.w3.org/ns/ttml#styling" {attributes}>\n'
+        f"<head><metadata><title>no cue</title></metadata></head><body>{body}</body></tt>"
+    )
+
+
+class TestTtml:
+    def test_paragraphs_are_cues(self) -> None:
+        text = ttml(
+            '<div><p begin="00:00:01.000" end="00:00:02.000" style="s2">First\n  line<br/>second '
+            '<span tts:fontStyle="italic">line</span></p>\n'
+            '<p begin="00:00:03.000" dur="1s">R&amp;D می\u200cخواهم</p></div>'
+        )
+        assert cues(text) == [
+            (1000, 2000, "First line\nsecond line"),
+            (3000, 4000, "R&D می\u200cخواهم"),
+        ]
+        assert read(text).problems == []
+        assert read(text).timing_lines == 2
+
+    @pytest.mark.parametrize(
+        ("begin", "attributes", "start_ms"),
+        [
+            ("01:02:03.5", "", 3_723_500),
+            ("00:00:01:15", "", 1500),
+            ("00:00:01:15", 'ttp:frameRate="25"', 1600),
+            ("00:00:10:00", 'ttp:frameRate="24" ttp:frameRateMultiplier="1000 1001"', 10_000),
+            ("24f", 'ttp:frameRate="24" ttp:frameRateMultiplier="1000 1001"', 1001),
+            ("12.5s", "", 12_500),
+            ("2m", "", 120_000),
+            ("0.5h", "", 1_800_000),
+            ("750ms", "", 750),
+            ("15000000t", 'ttp:tickRate="10000000"', 1500),
+        ],
+    )
+    def test_times_are_read_in_every_form(self, begin: str, attributes: str, start_ms: int) -> None:
+        assert cues(ttml(f'<p begin="{begin}" end="9h">A</p>', attributes)) == [
+            (start_ms, 32_400_000, "A")
+        ]
+
+    def test_times_count_from_the_begin_of_the_block_around(self) -> None:
+        text = ttml(
+            '<div begin="10s"><p begin="1s" end="2s">A</p><p><span begin="3s" end="4s">B</span>'
+            '<span begin="4s" end="5s">C</span></p></div><div begin="20s" end="25s"><p>D</p></div>'
+        )
+        assert cues(text) == [
+            (11_000, 12_000, "A"),
+            (13_000, 14_000, "B"),
+            (14_000, 15_000, "C"),
+            (20_000, 25_000, "D"),
+        ]
+        assert read(text).timing_lines == 4
+
+    def test_ruby_is_left_out(self) -> None:
+        text = '<span tts:ruby="base">漢</span><span tts:ruby="text">kan</span>字'
+        assert texts(ttml(f'<p begin="1s" end="2s">{text}</p>')) == ["漢字"]
+
+    def test_what_has_no_readable_time_is_told(self) -> None:
+        track = read(ttml('<p begin="soon" end="2s">A</p><p>B</p>\n<p begin="1s" end="2s"> </p>'))
+        assert track.items == []
+        assert track.problems == [
+            "1 × unreadable timing (first at line 3)",
+            "1 × text without timing, left out (first at line 3)",
+            "1 × cue without text (first at line 4)",
+        ]
+
+    def test_a_document_that_breaks_off_gives_what_came_before(self) -> None:
+        whole = ttml('<p begin="1s" end="2s">A</p>\n<p begin="3s" end="4s">B</p>')
+        track = read(whole[: whole.index("B<")])
+        assert [item.text for item in track.items] == ["A"]
+        assert track.problems[0] == "not well-formed XML from line 4 on: left out"
+
+    def test_other_encodings_are_read_whatever_the_declaration_says(self) -> None:
+        data = ttml('<p begin="1s" end="2s">щука</p>').encode("utf-16")
+        assert [item.text for item in read_subtitles(data).items] == ["щука"]
+
+    def test_a_document_that_defines_entities_is_refused_at_once(self) -> None:
+        bombs = "".join(
+            f'<!ENTITY e{n} "{"&e" + str(n - 1) + ";" if n else "ha"}{"x" * 10}">'
+            for n in range(20)
+        )
+        document = ttml('<p begin="1s" end="2s">&e19;</p>').replace(
+            "<tt ", f'<!DOCTYPE tt [{bombs}<!ENTITY f SYSTEM "file:///etc/passwd">]><tt ', 1
+        )
+        track = read(document)
+        assert track.items == []
+        assert "DOCTYPE" in track.problems[0]
+
+    def test_neither_depth_nor_length_is_a_trap(self) -> None:
+        start = time.process_time()
+        deep = "<span>" * 50_000 + "A" + "</span>" * 50_000
+        assert texts(ttml(f'<p begin="1s" end="2s">{deep}</p>')) == ["A"]
+        assert time.process_time() - start < 2.0
+
+    def test_youtubes_own_xml_is_not_taken_for_it(self) -> None:
+        track = read('<?xml version="1.0"?><timedtext format="3"><body><p t="1">A</p></body>')
+        assert track.problems == ["no timing line: this is neither SubRip, WebVTT, SBV nor TTML"]
 
 
 @pytest.mark.parametrize(
@@ -200,7 +355,7 @@ class TestEncoding:
 def test_what_is_no_subtitle_file_gives_no_cues_and_says_so(data: bytes) -> None:
     track = read_subtitles(data)
     assert track.items == []
-    assert track.problems == ["no timing line: this is neither SubRip, WebVTT nor SBV"]
+    assert track.problems == ["no timing line: this is neither SubRip, WebVTT, SBV nor TTML"]
 
 
 # What holds for any input.
@@ -247,6 +402,21 @@ def test_what_pysrt_writes_is_read_back_the_same(
     )
     text = "\n".join(map(str, written))
     result = read_subtitles(text.encode(encoding))
+    assume(result.rolling < ROLLING_SHARE)
+    assert [(i.start.ordinal, i.end.ordinal, i.text) for i in result.items] == track
+
+
+@settings(deadline=None)
+@given(tracks())
+def test_a_ttml_document_of_any_cues_is_read_back_the_same(
+    track: list[tuple[int, int, str]],
+) -> None:
+    paragraphs = "\n".join(
+        f'<p begin="{start}ms" end="{end}ms">{"<br/>".join(map(escape, text.split(chr(10))))}</p>'
+        for start, end, text in track
+    )
+    result = read(ttml(f"<div>{paragraphs}</div>"))
+    assume(result.rolling < ROLLING_SHARE)
     assert [(i.start.ordinal, i.end.ordinal, i.text) for i in result.items] == track
 
 
@@ -267,6 +437,11 @@ pieces = st.one_of(
             b"99:99:99.9 -> 0:0\n",
             b"0:00:01.0,0:00:04.0\n",
             b"<i>text</i> &amp;#0; {\\an8}\n",
+            b'<?xml version="1.0"?><tt>',
+            b'<tt><p begin="1s" end="0:0:2.5">',
+            b'<span dur="1s">a<br/>b',
+            b"</p>",
+            b"<!DOCTYPE tt>",
             b"\xff\xfe",
             b"\xef\xbb\xbf",
             "čeština\n".encode(),

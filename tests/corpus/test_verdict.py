@@ -42,10 +42,11 @@ def segment(
     language: str = "en",
     seconds: float = 2.0,
     decisions: tuple[str, ...] = (),
+    note: str | None = None,
 ) -> Segment:
     """A segment with (kind, text, scores) transcripts; their ids count from 1."""
     return Segment(
-        recording=Recording(language=language),
+        recording=Recording(language=language, subtitle_note=note),
         start_ms=1000,
         end_ms=1000 + round(seconds * 1000),
         transcripts=[
@@ -112,6 +113,49 @@ class TestSubtitles:
         old, new = ("pseudo", "something else", SURE), ("pseudo", TEXT, SURE)
         assert verdict(("subtitle", TEXT), old, new) == KEEP
         assert verdict(("subtitle", TEXT), new, old) == DROP
+
+
+class TestSubtitlesThatLookMachineMade:
+    SUSPECT = "suspect_auto: 0.0 commas in 1,000 words, 0.0 sentence ends in 1,000 words"
+    MACHINE = "machine: its key is en-orig; 3 × cue without text"
+
+    def test_people_decide_however_well_a_model_agrees(self) -> None:
+        same = segment(("subtitle", TEXT), ("pseudo", TEXT, SURE), note=self.SUSPECT)
+        found = judge(same, THRESHOLDS, "en")
+        assert (found.verdict, found.transcript_id) == (REVIEW, 1)
+        assert found.reasons[-1] == (
+            "subtitles look machine-made "
+            "(0.0 commas in 1,000 words, 0.0 sentence ends in 1,000 words)"
+        )
+
+    @pytest.mark.parametrize("preset", ["strict", "default", "lenient", "trusting"])
+    def test_no_preset_keeps_one(self, preset: str) -> None:
+        for note in (self.SUSPECT, self.MACHINE):
+            alone = segment(("subtitle", TEXT), note=note)
+            assert judge(alone, read_thresholds(preset), "en").verdict != KEEP
+
+    def test_a_bad_one_is_not_brought_back(self) -> None:
+        other = ("pseudo", "thank you for watching", SURE)
+        assert verdict(("subtitle", TEXT), other, note=self.SUSPECT) == DROP
+
+    def test_a_reviewer_may_keep_it(self) -> None:
+        assert verdict(("subtitle", TEXT), decisions=("accept",), note=self.SUSPECT) == KEEP
+
+    def test_a_surely_machine_made_one_counts_for_less_than_the_models_own(self) -> None:
+        found = judge(
+            segment(("subtitle", TEXT), ("pseudo", "other words", SURE), note=self.MACHINE),
+            THRESHOLDS,
+            "en",
+        )
+        assert (found.verdict, found.transcript_id) == (KEEP, 2)
+        assert found.reasons == [
+            "mean log-probability -0.20",
+            "its subtitles are machine-made (its key is en-orig)",
+        ]
+
+    def test_other_notes_change_nothing(self) -> None:
+        same = ("pseudo", TEXT, SURE)
+        assert verdict(("subtitle", TEXT), same, note="2 × cue without text") == KEEP
 
 
 class TestPseudoLabels:
