@@ -75,6 +75,7 @@ class Video:
     `language` is the language spoken, announced only through `automatic` captions or `dubs`, as
     on the real site. `subtitles` are human tracks, language key -> SRT text; a key such as
     ``cs-Abc`` is a named second track. `dubs` are other audio tracks, language -> file.
+    `itag` numbers its format; None is the usual number for the file.
     `state` is ``public``, ``live`` or a key of `REFUSALS`. `licence` is a key of `LICENCES`; the
     other places show it as it is written here.
     """
@@ -93,6 +94,7 @@ class Video:
     handle: str = "@openlectures"
     tab: str = "videos"
     state: str = "public"
+    itag: int | None = None
 
 
 class Request(NamedTuple):
@@ -199,6 +201,11 @@ class VideoSite:
         fault = _Fault(path, video, times, status, headers, body, truncate, reset, delay_s)
         with self._lock:
             self._faults.append(fault)
+
+    def mend(self) -> None:
+        """Forget all faults that were ordered."""
+        with self._lock:
+            self._faults.clear()
 
     def requested(self, path: str, video: str | None = None) -> int:
         """How many requests came whose path starts with `path` (about `video`)."""
@@ -503,7 +510,7 @@ def _formats(video: Video) -> list[Json]:
         opus = path.suffix in {".webm", ".ogg"}
         query = urllib.parse.urlencode({"id": video.id, "dub": dub})
         media: Json = {
-            "itag": 251 if opus else 140,
+            "itag": video.itag or (251 if opus else 140),
             "url": f"https://rr1---sn-demo.googlevideo.com/videoplayback?{query}",
             "mimeType": 'audio/webm; codecs="opus"' if opus else 'audio/mp4; codecs="mp4a.40.2"',
             "bitrate": 64_000,

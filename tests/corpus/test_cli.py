@@ -93,7 +93,7 @@ class TestErrors:
                 "nothing to fetch; give URLs, --from-file or --search",
             ),
             (["fetch", "x", "--license", "any", "--workspace", "WORKSPACE"], "only cc can be"),
-            (["fetch", "http://a.example", "--workspace", "WORKSPACE"], "no YouTube address"),
+            (["fetch", "http://a.example", "--workspace", "WORKSPACE"], "is at no site that tells"),
             (["fetch", "--from-file", "gone", "--workspace", "WORKSPACE"], "cannot be read as"),
             (["fetch", "x", "--cookies", "gone", "--workspace", "WORKSPACE"], "holds no cookies"),
             (["fetch", "x", "--rate-limit", "5X", "--workspace", "WORKSPACE"], "'5X' is no rate"),

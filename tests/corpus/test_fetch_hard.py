@@ -2,8 +2,10 @@
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from demo.video_site import Video, VideoSite, encode_opus
 from .conftest import SENTENCES, Corpus, spoken, srt
 from .test_kill import contents, run, run_killed
 
+PLAYLIST = "https://www.youtube.com/playlist?list=PLhard"
 LISTING = {"/playlist", "/youtubei/v1/browse"}
 
 TAKEN = {
@@ -120,16 +123,22 @@ def order_faults(site: VideoSite, times: int | None) -> None:
     site.fail("/api/timedtext", video=id_of("limited"), status=429, retry_after=1, times=2)
 
 
-def interrupt_with_another_format(workspace: Workspace, site: VideoSite) -> None:
-    """Leave what a killed run leaves: the beginning of a file in a format not offered any more."""
-    part = workspace.media / ".stage" / id_of("changed") / "media.250.webm.part"
-    part.parent.mkdir(parents=True)
-    part.write_bytes(site.videos[id_of("dubbed")].dubs["cs"].read_bytes()[:3000])
+def interrupt_in_another_format(site: VideoSite, fetch: Callable[..., object]) -> None:
+    """Cut off a download in a format, of the same kind, that is not offered any more afterwards."""
+    id = id_of("changed")
+    offered = site.videos[id]
+    other = site.videos[id_of("dubbed")].dubs["cs"]
+    site.videos[id] = replace(offered, audio=other, itag=250)
+    site.fail("/videoplayback", video=id, truncate=3000)
+    site.fail("/videoplayback", video=id, reset=True, times=None)
+    fetch(f"https://www.youtube.com/watch?v={id}")
+    site.mend()
+    site.videos[id] = offered
 
 
-def arguments(site: VideoSite, workspace: Workspace) -> list[object]:
+def arguments(site: VideoSite, workspace: Workspace, url: str = PLAYLIST) -> list[object]:
     return [
-        *("fetch", "https://www.youtube.com/playlist?list=PLhard", "--proxy", site.proxy_url),
+        *("fetch", url, "--proxy", site.proxy_url),
         *("--no-check-certificate", "--no-sleep", "--json", "--workspace", workspace.root),
     ]
 
@@ -145,8 +154,9 @@ def asked_about(site: VideoSite) -> set[str]:
 def test_each_video_ends_as_it_should_and_the_next_runs_ask_only_for_what_may_have_changed(
     corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite
 ) -> None:
+    interrupt_in_another_format(site, lambda url: corpus(*arguments(site, workspace, url)))
+    assert list((workspace.media / ".stage" / id_of("changed")).iterdir())
     order_faults(site, times=1)
-    interrupt_with_another_format(workspace, site)
     outcome = corpus(*arguments(site, workspace))
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out) == {"done": len(TAKEN), "failed": len(REFUSED)}
@@ -191,10 +201,13 @@ def test_each_video_ends_as_it_should_and_the_next_runs_ask_only_for_what_may_ha
 
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_leave_no_trace(site: VideoSite, tmp_path: Path) -> None:
-    order_faults(site, times=None)
+    def fetch(workspace: Workspace, url: str) -> None:
+        run(*arguments(site, workspace, url))
+
     whole, killed = (init_workspace(tmp_path / name, "en") for name in ("whole", "killed"))
     for workspace in (whole, killed):
-        interrupt_with_another_format(workspace, site)
+        interrupt_in_another_format(site, partial(fetch, workspace))
+    order_faults(site, times=None)
     run(*arguments(site, whole))
 
     rng, kills, runs = random.Random(7), 0, 0
