@@ -6,6 +6,7 @@ noted with its reason; what failed for a passing reason is tried again by the ne
 
 import csv
 import hashlib
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -138,7 +139,7 @@ def _not_yet_decided(
 
 def _decoded(workspace: Workspace, fetched: youtube.Fetched, credits: tuple[str, ...]) -> Recording:
     """Decode a download, check its length, and describe it as a recording (not yet stored)."""
-    name = fetched.id.removeprefix("youtube:")
+    name = _file_name(fetched.id.removeprefix("youtube:"))
     target = workspace.media / "youtube" / f"{name}.flac"
     info = audio.decode_to_flac(fetched.media, target)
     announced = fetched.announced_seconds or 0.0
@@ -152,7 +153,8 @@ def _decoded(workspace: Workspace, fetched: youtube.Fetched, credits: tuple[str,
     cues: list[Cue] = []
     subtitle_path, note = None, fetched.subtitles_note
     if fetched.subtitles is not None:
-        path = target.with_name(f"{name}.{fetched.subtitles.language}.{fetched.subtitles.format}")
+        key = _file_name(fetched.subtitles.language)
+        path = target.with_name(f"{name}.{key}.{fetched.subtitles.format}")
         path.write_bytes(fetched.subtitles.raw)
         subtitle_path = path
         cues, note = _read_cues(
@@ -186,6 +188,12 @@ def _decoded(workspace: Workspace, fetched: youtube.Fetched, credits: tuple[str,
         subtitle_note=note,
         cues=cues,
     )
+
+
+def _file_name(name: str) -> str:
+    """A name from the network as a file name: itself where it is plain, else a hash of it."""
+    plain = re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name)
+    return name if plain else hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def _read_cues(
@@ -419,8 +427,8 @@ def import_common_voice(workspace: Workspace, catalogue: Catalogue, folder: Path
             done = set(session.scalars(select(Recording.id).filter(Recording.id.startswith(ours))))
             done |= set(session.scalars(select(Failure.item).filter_by(stage="import")))
         clips = [clip for clip in release.clips if _clip_id(clip) not in done]
-        batches = [clips[i : i + COMMIT_ROWS] for i in range(0, len(clips), COMMIT_ROWS)]
-        for batch in console.progress(batches, desc="import", unit=f"{COMMIT_ROWS} clips"):
+        bar = console.progress(clips, desc="import", unit="clip")
+        for batch in engine.batches(bar, COMMIT_ROWS):
             taken: list[Recording] = []
             refused: dict[str, str] = {}
             for clip in batch:

@@ -4,8 +4,9 @@ A stage gives a plain function of an item and two that write the outcome. Nothin
 what the work is, so that other engines (worker processes, a cluster) can take its place.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 from corpus import console
@@ -37,8 +38,6 @@ def run(
     Any other exception is no property of the item (a full disk, a defect) and ends the run.
     """
     done = failed = 0
-    if not items:
-        return Counts(0, 0)
     for item in console.progress(items, total=len(items), desc=desc, unit=unit):
         try:
             result = work(item)
@@ -49,3 +48,10 @@ def run(
             save(item, result)
             done += 1
     return Counts(done, failed)
+
+
+def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """The items in lists of `size`, the last one shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

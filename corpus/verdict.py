@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload, selectinload
 
-from corpus import console
+from corpus import console, engine
 from corpus.catalogue import Catalogue, Decision, Segment, Transcript, Verdict
 from corpus.errors import UserError
 from corpus.subtitles.suspect import noted_suspicion
@@ -191,8 +191,8 @@ def apply_verdicts(
     counts = {KEEP: 0, REVIEW: 0, DROP: 0}
     with catalogue.session() as session:
         ids = session.scalars(select(Segment.id).order_by(Segment.id)).all()
-    batches = [ids[i : i + COMMIT_ROWS] for i in range(0, len(ids), COMMIT_ROWS)]
-    for batch in console.progress(batches, desc="verdict", unit=f"{COMMIT_ROWS} segments"):
+    bar = console.progress(ids, desc="verdict", unit="segment")
+    for batch in engine.batches(bar, COMMIT_ROWS):
         with catalogue.session() as session:
             segments = session.scalars(
                 select(Segment)
