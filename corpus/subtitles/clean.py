@@ -29,6 +29,9 @@ OWN_CREDITS = "credits.txt"
 LABEL_LENGTH, LABEL_WORDS, LABEL_TIMES = 25, 4, 3
 """A speaker's name is at most so long (characters, words) and stands so often before a colon."""
 
+LONGEST_MARK = 8
+"""Characters within which the mark of an unfinished sentence is looked for."""
+
 ANSWER_LENGTH = 12
 """Characters of a normalised text that may recur without end: "yes", "mm-hm", "thank you"."""
 
@@ -288,7 +291,7 @@ def _without_speakers(
     text: str, labels: set[str], position: int, changes: list[Change]
 ) -> tuple[str, bool]:
     """A text without what marks its speakers, and whether there is more than one of them."""
-    speakers = sum(1 for found in _ARROWS.finditer(text) if text[: found.start()].strip())
+    arrows_within = any(text[: found.start()].strip() for found in _ARROWS.finditer(text))
     text = _apply(_ARROWS.sub("", text), text, position, ARROWS, changes)
     lines = [line.strip() for line in text.split("\n")]
     dashes = [_DASH.match(line) is not None for line in lines]
@@ -300,7 +303,8 @@ def _without_speakers(
     ]
     text = _apply("\n".join(spoken), text, position, LABEL, changes)
     several_names = len({name[1] for name in names if name}) > 1
-    return text, bool(speakers) or sum(dashes) > 1 or several_names
+    # Often only the answer has a dash.
+    return text, arrows_within or any(dashes[1:]) or several_names
 
 
 def _joined(cues: list[tuple[int, Cue]], changes: list[Change]) -> list[tuple[int, Cue]]:
@@ -308,7 +312,7 @@ def _joined(cues: list[tuple[int, Cue]], changes: list[Change]) -> list[tuple[in
     texts = {position: cue.text for position, cue in cues}
     for (position, _), (following, _) in pairwise(cues):
         before, after = texts[position], texts[following]
-        unfinished = _UNFINISHED.search(before)
+        unfinished = _UNFINISHED.search(before, max(0, len(before) - LONGEST_MARK))
         if unfinished is None:
             continue
         resumed = _RESUMED.match(after) if unfinished[1][0] in ".…" else None

@@ -212,7 +212,14 @@ class TestTakenFromATextWithSpeech:
 class TestDialogue:
     @pytest.mark.parametrize(
         "text",
-        ["- Yes?\n- No.", "-Yes?\n-No.", "– Yes?\n– No.", ">> Yes?\n>> No.", "ANN: Yes?\nBOB: No."],
+        [
+            "- Yes?\n- No.",
+            "Yes?\n- No.",
+            "-Yes?\n-No.",
+            "– Yes?\n– No.",
+            ">> Yes?\n>> No.",
+            "ANN: Yes?\nBOB: No.",
+        ],
     )
     def test_a_cue_of_two_speakers_is_marked_and_keeps_both_texts(self, text: str) -> None:
         dialogue, other = clean(text, "so it is").cues
@@ -340,8 +347,10 @@ def test_real_tracks_lose_little(shared_data: Path) -> None:
     assert left_out < 0.03 * cues
 
 
-@pytest.mark.parametrize("trap", ["[" * 20_000, "(a" * 20_000, "♪" * 9_000 + "a" * 9_000])
+@pytest.mark.parametrize(
+    "trap", ["[" * 20_000, "(a" * 20_000, "♪" * 9_000 + "a" * 9_000, "." * 20_000 + "a"]
+)
 def test_no_text_takes_long(trap: str) -> None:
     start = time.process_time()
-    clean(trap, f"{trap}: a", f"-{trap}")
+    clean(trap, f"{trap}: a", f"-{trap}", "a")
     assert time.process_time() - start < 2.0
