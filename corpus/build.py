@@ -89,6 +89,8 @@ def count_tokens(tokenizer: str | None) -> Callable[[str], int]:
     from tokenizers import Tokenizer
 
     path = Path(tokenizer).expanduser()
+    if tokenizer.startswith((".", "/", "~")) and not path.is_dir():
+        raise UserError(f"no tokenizer at {tokenizer}: no such folder")
     try:
         loaded = (
             Tokenizer.from_file(str(path / "tokenizer.json"))
@@ -196,10 +198,20 @@ def make_plan(
     return Plan(
         rows=rows,
         left_out=dict(left_out),
-        warnings=[*assigned.warnings, *_shared_speakers(given), *_emptied(singles, left_out)],
+        warnings=[
+            *(assigned.warnings or _missing(rows, {"dev": dev_hours, "test": test_hours})),
+            *_shared_speakers(given),
+            *_emptied(singles, left_out),
+        ],
         settings=settings,
         fingerprint=_fingerprint(rows, settings),
     )
+
+
+def _missing(rows: dict[str, list[tuple[Kept, ...]]], asked: dict[str, float]) -> Iterator[str]:
+    for split, hours in asked.items():
+        if hours and not rows[split]:
+            yield f"{split} is empty: the sources bring none, and no other speaker is left for it"
 
 
 def _shared_speakers(given: dict[str, set[str]]) -> Iterator[str]:
@@ -321,8 +333,8 @@ def build(workspace: Workspace, name: str, plan: Plan) -> tuple[Path, bool]:
         if _built_fingerprint(folder) == plan.fingerprint:
             return folder, False
         raise FrozenError(
-            f"{folder} holds another state of the corpus and a dataset is frozen; "
-            "build under another name"
+            f"{folder} was built from another state of the corpus or with other settings, and a "
+            "dataset is frozen; build under another name"
         )
     totals = {split: _totals(rows) for split, rows in plan.rows.items()}
     write_dataset(
@@ -384,19 +396,23 @@ def _credits(plan: Plan) -> Iterator[Credit]:
     seconds: dict[str, float] = defaultdict(float)
     recordings: dict[str, Recording] = {}
     for item in plan.kept:
-        # One line for a release of a hundred thousand clips, one for each video.
-        work = item.recording.url or item.recording.source
+        # One line for each video, one for a release of a hundred thousand clips, one for own files.
+        work = _link(item.recording) or item.recording.source
         seconds[work] += item.seconds
         recordings[work] = item.recording
     for work, recording in sorted(recordings.items()):
         yield Credit(
-            title=recording.title or work if recording.url else recording.source,
+            title=(recording.title if _link(recording) else None) or work,
             author=recording.channel or "",
-            # The place of a file on somebody's disk is nobody else's business.
-            url=recording.url if recording.url and recording.url.startswith("http") else "",
+            url=_link(recording),
             licence=recording.licence,
             seconds=seconds[work],
         )
+
+
+def _link(recording: Recording) -> str:
+    """Where a recording is published; the place of a file on a disk is nobody's business."""
+    return recording.url if recording.url and recording.url.startswith("http") else ""
 
 
 def _read_rows(workspace: Workspace, split: str, rows: Sequence[tuple[Kept, ...]]) -> Iterator[Row]:

@@ -20,7 +20,7 @@ from corpus.errors import ItemError, UserError
 from corpus.segment import MAX_SECONDS
 from corpus.sources import common_voice, licences, youtube
 from corpus.subtitles.reader import SubtitleTrack, read_subtitles
-from corpus.text import base_language, clean_transcript
+from corpus.text import base_language, clean_transcript, is_language_code
 from corpus.workspace import Workspace
 
 MEDIA_SUFFIXES = frozenset(
@@ -30,6 +30,10 @@ MEDIA_SUFFIXES = frozenset(
         *("avi", "mkv", "mov", "mp4", "webm"),
     )
 )
+OWN = "own"
+"""The licence of files that are the user's own."""
+
+MANIFEST_COLUMNS = frozenset({"path", "text", "speaker", "language", "split"})
 SUBTITLE_SUFFIXES = (".srt", ".vtt")
 
 SHORTFALL_SHARE, SHORTFALL_SECONDS = 0.02, 1.5
@@ -256,13 +260,24 @@ def _read_manifest(path: Path) -> Iterator[OwnFile]:
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 CSV ({error})") from None
-    if not rows or not {"path", "text"} <= set(reader.fieldnames or ()):
-        raise UserError(f"{path}: needs a header with path and text, and a line for each file")
+    columns = set(reader.fieldnames or ())
+    if not rows or not {"path", "text"} <= columns:
+        raise UserError(
+            f"{path}: needs a header with path and text, separated by a comma, and a line for each "
+            "file"
+        )
+    if unknown := columns - MANIFEST_COLUMNS:
+        raise UserError(
+            f"{path}: unknown column {', '.join(sorted(unknown))}; known are "
+            f"{', '.join(sorted(MANIFEST_COLUMNS))}"
+        )
     for number, row in rows:
         if None in row:
             raise UserError(f"{path}, line {number}: too many fields; quote a text with commas")
         if not row["path"] or not clean_transcript(row["text"] or ""):
             raise UserError(f"{path}, line {number}: path or text is missing")
+        if row.get("language") and not is_language_code(row["language"]):
+            raise UserError(f"{path}, line {number}: {row['language']!r} is no language code")
         if row.get("split") not in {None, "", "train", "dev", "test"}:
             raise UserError(f"{path}, line {number}: split is train, dev or test")
         yield OwnFile(
@@ -282,9 +297,14 @@ def add(
     Raises:
         UserError: a path or a manifest is wrong; a single unreadable file is only noted.
     """
+    if licence != OWN and licences.spdx(licence) is None:
+        raise UserError(f"--license {licence}: not a licence known here; give an SPDX id, or {OWN}")
     decoded = workspace.media.resolve()  # ours, where a folder around the workspace is given
     files = [f for f in find_files(paths) if not f.path.resolve().is_relative_to(decoded)]
+    if not files:
+        raise UserError("no media files there; known are " + " ".join(sorted(MEDIA_SUFFIXES)))
     with workspace.lock("media"):
+        known: list[Path] = []
         with catalogue.session() as session:
             done = set(session.scalars(select(Recording.id).filter_by(source="files")))
 
@@ -294,6 +314,7 @@ def add(
             digest = _sha256(file.path)
             identity = f"file:{digest[:16]}"
             if identity in done:
+                known.append(file.path)
                 return None
             recording = _own_recording(workspace, file, identity, digest, licence)
             done.add(identity)
@@ -316,7 +337,10 @@ def add(
                     transient=True,
                 )
 
-        return engine.run(files, decode, save, fail, desc="add", unit="file")
+        counts = engine.run(files, decode, save, fail, desc="add", unit="file")
+    if known:
+        console.say(f"{len(known)} of these were there already and stay as they are")
+    return counts
 
 
 def _own_recording(

@@ -108,7 +108,9 @@ class TestSplits:
     ) -> None:
         add_recording("clip-train", [KEEP], split="train")
         add_recording("clip-test", [{**KEEP, "kind": "pseudo"}], split="test")
-        assert "test is empty" in plan_of(catalogue).warnings[0]
+        assert any(
+            "only a model has labelled its 1 segments" in w for w in plan_of(catalogue).warnings
+        )
 
     def test_audio_that_is_held_out_is_not_trained_on_under_another_name(
         self, catalogue: Catalogue, add_recording: AddRecording
