@@ -28,7 +28,7 @@ from corpus.dataset import (
     window_row,
     write_dataset,
 )
-from corpus.errors import UserError
+from corpus.errors import ItemError, UserError
 from corpus.segment import HARD_GAP_SECONDS, MAX_SECONDS
 from corpus.split import Split, assign_splits
 from corpus.workspace import Workspace
@@ -104,34 +104,41 @@ def count_tokens(tokenizer: str | None) -> Callable[[str], int]:
 
 
 def check_media(workspace: Workspace, catalogue: Catalogue) -> engine.Counts:
-    """Decode once, and hash, every kept clip that still lies where its release put it.
+    """See that the media of all kept segments can be read.
 
-    What cannot be decoded is noted and left out of datasets; no clip is checked twice.
+    A clip that still lies where its release put it is decoded and hashed, once. What is gone or
+    cannot be decoded loses its hash, is noted, and is left out of datasets until it is back.
     """
     with catalogue.session() as session:
-        waiting = session.scalars(
-            select(Recording.id)
+        recordings = session.execute(
+            select(Recording.id, Recording.media_path, Recording.sha256)
             .join(Recording.segments)
             .join(Segment.verdict)
-            .filter(Recording.sha256.is_(None), Verdict.verdict == "keep")
+            .filter(Verdict.verdict == "keep")
             .distinct()
             .order_by(Recording.id)
         ).all()
+    paths = {item: workspace.path(path) for item, path, _ in recordings}
+    waiting = [item for item, _, digest in recordings if not digest or not paths[item].exists()]
 
     def check(recording_id: str) -> str:
-        with catalogue.session() as session:
-            path = workspace.path(session.get_one(Recording, recording_id).media_path)
-        audio.read_span(path, 0, round(MAX_SECONDS * 1000))
-        with path.open("rb") as handle:
+        audio.read_span(paths[recording_id], 0, round(MAX_SECONDS * 1000))
+        with paths[recording_id].open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
 
-    def save(recording_id: str, digest: str) -> None:
+    def save(recording_id: str, digest: str | None) -> None:
         with catalogue.session() as session:
             session.get_one(Recording, recording_id).sha256 = digest
-            catalogue.clear_failure(session, stage="build", item=recording_id)
+            if digest:
+                catalogue.clear_failure(session, stage="build", item=recording_id)
 
     note = catalogue.failure_noter("build")
-    return engine.run(waiting, check, save, note, desc="check", unit="clip")
+
+    def fail(recording_id: str, error: ItemError) -> None:
+        note(recording_id, error)
+        save(recording_id, None)
+
+    return engine.run(waiting, check, save, fail, desc="check", unit="clip")
 
 
 def make_plan(

@@ -138,6 +138,19 @@ class TestMedia:
         build(workspace, "one", plan)
         assert check_media(workspace, catalogue).done == 0
 
+    def test_media_that_is_gone_is_left_out_until_it_is_back(
+        self, workspace: Workspace, catalogue: Catalogue, add_recording: AddRecording
+    ) -> None:
+        add_recording("here", [KEEP])
+        add_recording("away", [KEEP])
+        media = workspace.media / "away.flac"
+        media.rename(workspace.root / "elsewhere")
+        assert check_media(workspace, catalogue).failed == 1
+        assert {item.recording_id for item in plan_of(catalogue).kept} == {"here"}
+        (workspace.root / "elsewhere").rename(media)
+        assert check_media(workspace, catalogue).done == 1
+        assert {item.recording_id for item in plan_of(catalogue).kept} == {"here", "away"}
+
 
 class TestRows:
     def test_a_row_holds_the_very_samples_of_its_segments(
