@@ -5,7 +5,9 @@ The commands run as `make demo` runs them, in a new folder, with the small model
 """
 
 import argparse
+import contextlib
 import json
+import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -22,9 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(options: argparse.Namespace) -> list[Figure]:
     """Run the demo once and relate each command's time to the audio that it worked on."""
-    shell = Shell()
+    shell = Shell(out=sys.stderr)
     with tempfile.TemporaryDirectory() as scratch:
-        demo(Path(scratch), shell)
+        with contextlib.redirect_stdout(sys.stderr):
+            demo(Path(scratch), shell)
         workspace = Path(scratch) / "workspace"
         status = shell.json("corpus", "status", "--workspace", workspace)
         manifest = json.loads((workspace / "datasets" / "demo" / "manifest.json").read_text())

@@ -40,6 +40,9 @@ MEDIA_SUFFIXES = frozenset(
         *("avi", "mkv", "mov", "mp4", "webm"),
     )
 )
+OWN = "own"
+"""The licence of files that are the user's own."""
+
 SUBTITLE_SUFFIXES = (".srt", ".vtt")
 
 SHORTFALL_SHARE, SHORTFALL_SECONDS = 0.02, 1.5
@@ -286,7 +289,7 @@ def _stands(failure: Failure, options: youtube.FetchOptions) -> bool:
 
 def _decoded(workspace: Workspace, fetched: youtube.Fetched) -> Recording:
     """Decode a download, check its length, and describe it as a recording (not yet stored)."""
-    name = fetched.id.removeprefix("youtube:")
+    name = _file_name(fetched.id.removeprefix("youtube:"))
     target = workspace.media / "youtube" / f"{name}.flac"
     info = audio.decode_to_flac(fetched.media, target)
     announced = fetched.announced_seconds or 0.0
@@ -298,7 +301,8 @@ def _decoded(workspace: Workspace, fetched: youtube.Fetched) -> Recording:
         )
     track, subtitle_path, note = None, None, fetched.subtitles_note
     if fetched.subtitles is not None:
-        path = target.with_name(f"{name}.{fetched.subtitles.language}.{fetched.subtitles.format}")
+        key = _file_name(fetched.subtitles.language)
+        path = target.with_name(f"{name}.{key}.{fetched.subtitles.format}")
         path.write_bytes(fetched.subtitles.raw)
         track, subtitle_path = read_subtitles(fetched.subtitles.raw), path
         note = "; ".join(track.problems) or note
@@ -327,6 +331,12 @@ def _decoded(workspace: Workspace, fetched: youtube.Fetched) -> Recording:
         subtitle_note=note,
         cues=_cues(track, info.duration_ms),
     )
+
+
+def _file_name(name: str) -> str:
+    """A name from the network as a file name: itself where it is plain, else a hash of it."""
+    plain = re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name)
+    return name if plain else hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def _cues(track: SubtitleTrack | None, duration_ms: int) -> list[Cue]:
@@ -385,9 +395,14 @@ def add(
     Raises:
         UserError: a path or a manifest is wrong; a single unreadable file is only noted.
     """
+    if licence != OWN and licences.spdx(licence) is None:
+        raise UserError(f"--license {licence}: not a licence known here; give an SPDX id, or {OWN}")
     decoded = workspace.media.resolve()  # ours, where a folder around the workspace is given
     files = [f for f in find_files(paths) if not f.path.resolve().is_relative_to(decoded)]
+    if not files:
+        raise UserError("no media files there; known are " + " ".join(sorted(MEDIA_SUFFIXES)))
     with workspace.lock("media"):
+        known: list[Path] = []
         with catalogue.session() as session:
             done = set(session.scalars(select(Recording.id).filter_by(source="files")))
         removed = _removed(catalogue)
@@ -398,6 +413,7 @@ def add(
             digest = _sha256(file.path)
             identity = f"file:{digest[:16]}"
             if identity in done:
+                known.append(file.path)
                 return None
             if identity in removed:
                 raise _Removed(str(file.path))
@@ -422,7 +438,10 @@ def add(
                     transient=not isinstance(error, _Removed),
                 )
 
-        return engine.run(files, decode, save, fail, desc="add", unit="file")
+        counts = engine.run(files, decode, save, fail, desc="add", unit="file")
+    if known:
+        console.say(f"{len(known)} of these were there already and stay as they are")
+    return counts
 
 
 def _own_recording(
@@ -525,8 +544,8 @@ def import_common_voice(workspace: Workspace, catalogue: Catalogue, folder: Path
             done |= set(session.scalars(select(Failure.item).filter_by(stage="import")))
         removed = _removed(catalogue)
         clips = [clip for clip in release.clips if _clip_id(clip) not in done]
-        batches = [clips[i : i + COMMIT_ROWS] for i in range(0, len(clips), COMMIT_ROWS)]
-        for batch in console.progress(batches, desc="import", unit=f"{COMMIT_ROWS} clips"):
+        bar = console.progress(clips, desc="import", unit="clip")
+        for batch in engine.batches(bar, COMMIT_ROWS):
             taken: list[Recording] = []
             refused: dict[str, ItemError] = {}
             for clip in batch:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -62,9 +62,16 @@ def _fail(message: str, code: int) -> None:
 def progress(
     items: Iterable[T], *, total: int | None = None, desc: str = "", unit: str = "it"
 ) -> Iterator[T]:
-    """Iterate with a progress bar on stderr that shows the rate and the time left."""
+    """Iterate with a progress bar on stderr that shows the rate and the time left.
+
+    Nothing to do shows no bar.
+    """
     from tqdm import tqdm
 
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    if total == 0:
+        return
     # A log file gets a line every few seconds instead of a bar that is redrawn ten times a second.
     interval = 0.1 if sys.stderr.isatty() else 5.0
     yield from tqdm(items, total=total, desc=desc, unit=unit, mininterval=interval)

@@ -4,8 +4,9 @@ A stage gives a plain function of an item and two that write the outcome. Nothin
 what the work is, so that other engines (worker processes, a cluster) can take its place.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 from corpus import console
@@ -13,6 +14,10 @@ from corpus.errors import ItemError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+REASONS_SHOWN = 10
+"""Failures that are told at the end; all of them stay in the catalogue."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +43,8 @@ def run(
     `enough` is asked before each item and ends the run in peace. Any other exception is no property
     of the item (a full disk, a defect) and ends it too.
     """
-    done = failed = 0
-    if not items:
-        return Counts(0, 0)
+    done = 0
+    reasons: list[str] = []
     for item in console.progress(items, total=len(items), desc=desc, unit=unit):
         if enough():
             break
@@ -48,8 +52,19 @@ def run(
             result = work(item)
         except ItemError as error:
             fail(item, error)
-            failed += 1
+            reasons.append(str(error))
         else:
             save(item, result)
             done += 1
-    return Counts(done, failed)
+    for reason in reasons[:REASONS_SHOWN]:
+        console.say(f"  {reason}")
+    if len(reasons) > REASONS_SHOWN:
+        console.say(f"  and {len(reasons) - REASONS_SHOWN} more")
+    return Counts(done, len(reasons))
+
+
+def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """The items in lists of `size`, the last one shorter."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

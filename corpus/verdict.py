@@ -14,7 +14,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload, selectinload
 
-from corpus import console
+from corpus import console, engine
 from corpus.catalogue import Catalogue, Decision, Segment, Transcript, Verdict
 from corpus.errors import UserError
 from corpus.text import base_language, error_rates, normalise
@@ -55,7 +55,8 @@ def read_thresholds(preset: str, file: Path = PRESETS_FILE) -> Thresholds:
     try:
         presets = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{file}: thresholds cannot be read ({error})") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{file}: thresholds cannot be read ({reason})") from None
     if not isinstance(presets.get(preset), dict):
         raise UserError(f"no preset {preset!r} in {file.name}; there are: {', '.join(presets)}")
     known = {field.name for field in fields(Thresholds)}
@@ -180,8 +181,8 @@ def apply_verdicts(
     counts = {KEEP: 0, REVIEW: 0, DROP: 0}
     with catalogue.session() as session:
         ids = session.scalars(select(Segment.id).order_by(Segment.id)).all()
-    batches = [ids[i : i + COMMIT_ROWS] for i in range(0, len(ids), COMMIT_ROWS)]
-    for batch in console.progress(batches, desc="verdict", unit=f"{COMMIT_ROWS} segments"):
+    bar = console.progress(ids, desc="verdict", unit="segment")
+    for batch in engine.batches(bar, COMMIT_ROWS):
         with catalogue.session() as session:
             segments = session.scalars(
                 select(Segment)

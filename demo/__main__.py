@@ -15,7 +15,7 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from corpus import console
 from demo import material
@@ -40,8 +40,12 @@ class Timed:
 
 @dataclass
 class Shell:
-    """Runs the three programs in this Python, as a person would, and notes how long they take."""
+    """Runs the three programs in this Python, as a person would, and notes how long they take.
 
+    What they print goes to `out`, by default to stdout.
+    """
+
+    out: TextIO | None = None
     timings: list[Timed] = field(default_factory=list)
 
     def run(self, program: str, *arguments: object) -> str:
@@ -52,7 +56,7 @@ class Shell:
         done = subprocess.run(
             command_line(program, *arguments),
             env=OFFLINE,
-            stdout=subprocess.PIPE if as_json else None,
+            stdout=subprocess.PIPE if as_json else self.out,
             text=True,
             check=False,
         )
@@ -112,13 +116,13 @@ def demo(folder: Path, shell: Shell) -> None:
     shell.run("corpus", "segment", "--target-seconds", "8", *at)
     labelled = shell.json("corpus", "label", "--model", MODEL, *at)
     shell.run("corpus", "verdict", "--preset", "lenient", *at)
-    review(workspace, talks)
-    shell.run("corpus", "verdict", "--preset", "lenient", *at)
-    # The release brings a dev and a test speaker of its own.
-    splits = ("--dev-hours", 0, "--test-hours", 0)
-    shell.run("corpus", "build", "demo", "--tokenizer", MODEL, *splits, *at)
-
     dataset, trained = workspace / "datasets" / "demo", workspace / "runs" / "demo"
+    if not dataset.exists():  # a dataset is frozen; what is reviewed later goes into another
+        review(workspace, talks)
+        shell.run("corpus", "verdict", "--preset", "lenient", *at)
+        # The release brings a dev and a test speaker of its own.
+        splits = ("--dev-hours", 0, "--test-hours", 0)
+        shell.run("corpus", "build", "demo", "--tokenizer", MODEL, *splits, *at)
     if not (trained / "model").exists():
         shell.run(
             *("train", "fit", dataset, "--model", MODEL, "--output", trained),
@@ -205,7 +209,7 @@ def result(
         **{f"videos refused: {reason}": count for reason, count in sorted(refused.items())},
         "recordings, with the release": status["recordings"],
         **{
-            f"hours labelled by {kind}": f"{hours:.2f}"
+            f"minutes labelled by {kind}": f"{hours * 60:.1f}"
             for kind, hours in manifest["hours_by_label_kind"].items()
         },
         "30 s windows to train on": train["rows"],

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from corpus.catalogue import Catalogue, Cue, Failure, Recording, Segment, Transc
 from corpus.collect import add, find_files, import_common_voice
 from corpus.errors import UserError
 from corpus.workspace import Workspace
-from demo.video_site import VideoSite
+from demo.video_site import Video, VideoSite
 
 from .conftest import PLAYLIST, SENTENCES, Corpus, fetch_arguments, spoken, write_speech
 
@@ -234,6 +235,7 @@ class TestManifest:
             (['{"path": "a.wav", "text": "one"}', "{"], "line 2: not JSON"),
             (['["a.wav", "one"]'], "line 1: not a JSON object with path and text"),
             (['{"path": "a.wav"}'], "line 1: path or text is missing"),
+            (['{"path": "a.wav", "sentence": "one"}'], "line 1: unknown name sentence; known are"),
             (['{"path": "a.wav", "text": 7}'], "line 1: text is 7; it must be a text"),
             (["", ""], "needs a JSON object with path and text on each line"),
         ],
@@ -458,6 +460,21 @@ class TestFetch:
         assert "cannot list" in outcome.err.splitlines()[-1]
         assert PLAYLIST not in outcome.err.splitlines()[-1]
         assert len(recordings(catalogue)) == 3
+
+    def test_a_name_from_the_network_never_becomes_a_path(
+        self, corpus: Corpus, workspace: Workspace, talks: list[Video]
+    ) -> None:
+        key = "en-../../../escape"
+        video = replace(talks[0], subtitles={key: next(iter(talks[0].subtitles.values()))})
+        with VideoSite([video], {"PLtalks": [video.id]}) as site:
+            outcome = corpus(*fetch_arguments(site, workspace.root))
+        assert outcome.code == 0, outcome.err
+        (taken,) = recordings(Catalogue(workspace.catalogue_url))
+        assert taken.subtitle_path is not None
+        path = workspace.path(taken.subtitle_path)
+        assert path.parent == workspace.media / "youtube"
+        assert path.is_file()
+        assert not list(workspace.root.parent.rglob("*escape*"))
 
     def test_the_number_of_videos_can_be_limited(
         self, corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite

@@ -179,7 +179,7 @@ class TestAgreement:
 class TestThresholds:
     def test_every_preset_is_complete_and_every_value_is_explained(self) -> None:
         text = PRESETS_FILE.read_text(encoding="utf-8")
-        assert list(tomllib.loads(text)) == ["strict", "default", "lenient"]
+        assert list(tomllib.loads(text)) == ["strict", "default", "lenient", "trusting"]
         for preset in tomllib.loads(text):
             assert isinstance(read_thresholds(preset), Thresholds)
         comments = "\n".join(line for line in text.splitlines() if line.startswith("#"))

@@ -1,12 +1,16 @@
 """Synthetic voices: the same every time, unlike one another, and timed."""
 
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from demo.voices import BASE_VOICES, DEMO_VOICES, DIGITS, Voice, recorded, sentences, speak, utter
 
+ROOT = Path(__file__).parents[2]
 TEXT = "teacher counted seven red boats"
 
 
@@ -18,6 +22,21 @@ def test_a_voice_says_the_same_samples_whatever_was_said_before(voice: Voice) ->
 
     assert first.dtype == np.int16
     np.testing.assert_array_equal(first, again)
+
+
+def test_the_demo_is_spoken_alike_in_every_process() -> None:
+    script = (
+        "import hashlib; from demo.voices import DEMO_VOICES, speak; "
+        f"pcm = b''.join(speak({TEXT!r}, voice).tobytes() for voice in DEMO_VOICES); "
+        "print(hashlib.sha256(pcm).hexdigest())"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        for _ in range(4)
+    }
+    assert len(said) == 1
 
 
 def test_speech_is_at_16_khz_and_lasts_as_long_as_the_rate_says() -> None:
