@@ -41,6 +41,7 @@ format: .venv/.ready
 		{ echo "error: Python 3.11 or newer is needed; give it as make PYTHON=..." >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
 		{ rm -rf .venv; echo "error: no venv module; apt-get install python3-venv" >&2; exit 1; }
+	@echo "installing into .venv; this takes some minutes"
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$(TORCH)"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"

@@ -28,7 +28,7 @@ from corpus.dataset import (
     window_row,
     write_dataset,
 )
-from corpus.errors import UserError
+from corpus.errors import ItemError, UserError
 from corpus.segment import HARD_GAP_SECONDS, MAX_SECONDS
 from corpus.split import Split, assign_splits
 from corpus.workspace import Workspace
@@ -89,6 +89,8 @@ def count_tokens(tokenizer: str | None) -> Callable[[str], int]:
     from tokenizers import Tokenizer
 
     path = Path(tokenizer).expanduser()
+    if tokenizer.startswith((".", "/", "~")) and not path.is_dir():
+        raise UserError(f"no tokenizer at {tokenizer}: no such folder")
     try:
         loaded = (
             Tokenizer.from_file(str(path / "tokenizer.json"))
@@ -102,34 +104,41 @@ def count_tokens(tokenizer: str | None) -> Callable[[str], int]:
 
 
 def check_media(workspace: Workspace, catalogue: Catalogue) -> engine.Counts:
-    """Decode once, and hash, every kept clip that still lies where its release put it.
+    """See that the media of all kept segments can be read.
 
-    What cannot be decoded is noted and left out of datasets; no clip is checked twice.
+    A clip that still lies where its release put it is decoded and hashed, once. What is gone or
+    cannot be decoded loses its hash, is noted, and is left out of datasets until it is back.
     """
     with catalogue.session() as session:
-        waiting = session.scalars(
-            select(Recording.id)
+        recordings = session.execute(
+            select(Recording.id, Recording.media_path, Recording.sha256)
             .join(Recording.segments)
             .join(Segment.verdict)
-            .filter(Recording.sha256.is_(None), Verdict.verdict == "keep")
+            .filter(Verdict.verdict == "keep")
             .distinct()
             .order_by(Recording.id)
         ).all()
+    paths = {item: workspace.path(path) for item, path, _ in recordings}
+    waiting = [item for item, _, digest in recordings if not digest or not paths[item].exists()]
 
     def check(recording_id: str) -> str:
-        with catalogue.session() as session:
-            path = workspace.path(session.get_one(Recording, recording_id).media_path)
-        audio.read_span(path, 0, round(MAX_SECONDS * 1000))
-        with path.open("rb") as handle:
+        audio.read_span(paths[recording_id], 0, round(MAX_SECONDS * 1000))
+        with paths[recording_id].open("rb") as handle:
             return hashlib.file_digest(handle, "sha256").hexdigest()
 
-    def save(recording_id: str, digest: str) -> None:
+    def save(recording_id: str, digest: str | None) -> None:
         with catalogue.session() as session:
             session.get_one(Recording, recording_id).sha256 = digest
-            catalogue.clear_failure(session, stage="build", item=recording_id)
+            if digest:
+                catalogue.clear_failure(session, stage="build", item=recording_id)
 
     note = catalogue.failure_noter("build")
-    return engine.run(waiting, check, save, note, desc="check", unit="clip")
+
+    def fail(recording_id: str, error: ItemError) -> None:
+        note(recording_id, error)
+        save(recording_id, None)
+
+    return engine.run(waiting, check, save, fail, desc="check", unit="clip")
 
 
 def make_plan(
@@ -196,10 +205,20 @@ def make_plan(
     return Plan(
         rows=rows,
         left_out=dict(left_out),
-        warnings=[*assigned.warnings, *_shared_speakers(given), *_emptied(singles, left_out)],
+        warnings=[
+            *(assigned.warnings or _missing(rows, {"dev": dev_hours, "test": test_hours})),
+            *_shared_speakers(given),
+            *_emptied(singles, left_out),
+        ],
         settings=settings,
         fingerprint=_fingerprint(rows, settings),
     )
+
+
+def _missing(rows: dict[str, list[tuple[Kept, ...]]], asked: dict[str, float]) -> Iterator[str]:
+    for split, hours in asked.items():
+        if hours and not rows[split]:
+            yield f"{split} is empty: the sources bring none, and no other speaker is left for it"
 
 
 def _shared_speakers(given: dict[str, set[str]]) -> Iterator[str]:
@@ -321,8 +340,8 @@ def build(workspace: Workspace, name: str, plan: Plan) -> tuple[Path, bool]:
         if _built_fingerprint(folder) == plan.fingerprint:
             return folder, False
         raise FrozenError(
-            f"{folder} holds another state of the corpus and a dataset is frozen; "
-            "build under another name"
+            f"{folder} was built from another state of the corpus or with other settings, and a "
+            "dataset is frozen; build under another name"
         )
     totals = {split: _totals(rows) for split, rows in plan.rows.items()}
     write_dataset(
@@ -384,19 +403,23 @@ def _credits(plan: Plan) -> Iterator[Credit]:
     seconds: dict[str, float] = defaultdict(float)
     recordings: dict[str, Recording] = {}
     for item in plan.kept:
-        # One line for a release of a hundred thousand clips, one for each video.
-        work = item.recording.url or item.recording.source
+        # One line for each video, one for a release of a hundred thousand clips, one for own files.
+        work = _link(item.recording) or item.recording.source
         seconds[work] += item.seconds
         recordings[work] = item.recording
     for work, recording in sorted(recordings.items()):
         yield Credit(
-            title=recording.title or work if recording.url else recording.source,
+            title=(recording.title if _link(recording) else None) or work,
             author=recording.channel or "",
-            # The place of a file on somebody's disk is nobody else's business.
-            url=recording.url if recording.url and recording.url.startswith("http") else "",
+            url=_link(recording),
             licence=recording.licence,
             seconds=seconds[work],
         )
+
+
+def _link(recording: Recording) -> str:
+    """Where a recording is published; the place of a file on a disk is nobody's business."""
+    return recording.url if recording.url and recording.url.startswith("http") else ""
 
 
 def _read_rows(workspace: Workspace, split: str, rows: Sequence[tuple[Kept, ...]]) -> Iterator[Row]:

@@ -53,7 +53,7 @@ def _tell(
         return
     print(f"{what}: {counts.done} {words[0]}, {counts.failed} {words[1]}")
     if counts.failed:
-        print("each one with its reason: corpus status --json")
+        print("all of them, with their reasons: corpus status --json")
 
 
 @app.command()
@@ -235,7 +235,8 @@ def add(
     """Add own audio or video, with .srt or .vtt beside it where there is one.
 
     A manifest, CSV or JSONL, has path and text, and may have start and end (seconds), speaker,
-    language and split; several lines with a span are several segments of one file.
+    language and split; several lines with a span are several segments of one file. What is there
+    already stays as it is.
 
     Example: corpus add recordings/ takes.csv --license CC-BY-4.0
     """
@@ -293,7 +294,8 @@ def label(
         typer.Option(help="Name, Hugging Face or CTranslate2 folder, or a run of `train fit`."),
     ] = None,
     language_token: Annotated[
-        str | None, typer.Option(help="Language to tell the model, if it knows not this one.")
+        str | None,
+        typer.Option(help="A related language, for one that the model has no token for."),
     ] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     compute_type: Annotated[

@@ -42,6 +42,9 @@ MEDIA_SUFFIXES = frozenset(
         *("avi", "mkv", "mov", "mp4", "webm"),
     )
 )
+OWN = "own"
+"""The licence of files that are the user's own."""
+
 SUBTITLE_SUFFIXES = (".srt", ".vtt", ".sbv", ".ttml")
 
 SHORTFALL_SHARE, SHORTFALL_SECONDS = 0.02, 1.5
@@ -405,10 +408,15 @@ def add(
     Raises:
         UserError: a path or a manifest is wrong; a single unreadable file is only noted.
     """
+    if licence != OWN and licences.spdx(licence) is None:
+        raise UserError(f"--license {licence}: not a licence known here; give an SPDX id, or {OWN}")
     credits = clean.read_own_credits(workspace.root / clean.OWN_CREDITS)
     decoded = workspace.media.resolve()  # ours, where a folder around the workspace is given
     files = [f for f in find_files(paths) if not f.path.resolve().is_relative_to(decoded)]
+    if not files:
+        raise UserError("no media files there; known are " + " ".join(sorted(MEDIA_SUFFIXES)))
     with workspace.lock("media"):
+        known: list[Path] = []
         with catalogue.session() as session:
             done = set(session.scalars(select(Recording.id).filter_by(source="files")))
         removed = _removed(catalogue)
@@ -419,6 +427,7 @@ def add(
             digest = _sha256(file.path)
             identity = f"file:{digest[:16]}"
             if identity in done:
+                known.append(file.path)
                 return None
             if identity in removed:
                 raise _Removed(str(file.path))
@@ -443,7 +452,10 @@ def add(
                     transient=not isinstance(error, _Removed),
                 )
 
-        return engine.run(files, decode, save, fail, desc="add", unit="file")
+        counts = engine.run(files, decode, save, fail, desc="add", unit="file")
+    if known:
+        console.say(f"{len(known)} of these were there already and stay as they are")
+    return counts
 
 
 def _own_recording(

@@ -109,5 +109,4 @@ def _cell(value: object) -> str:
 
 def print_json(data: Any) -> None:
     """Print one JSON document on stdout."""
-    json.dump(data, sys.stdout, ensure_ascii=False, indent=2, sort_keys=False)
-    print()
+    print(json.dumps(data, ensure_ascii=False, indent=2))

@@ -16,6 +16,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+REASONS_SHOWN = 10
+"""Failures that are told at the end; all of them stay in the catalogue."""
+
+
 @dataclass(frozen=True)
 class Counts:
     """How a stage went."""
@@ -39,7 +43,8 @@ def run(
     `enough` is asked before each item and ends the run in peace. Any other exception is no property
     of the item (a full disk, a defect) and ends it too.
     """
-    done = failed = 0
+    done = 0
+    reasons: list[str] = []
     for item in console.progress(items, total=len(items), desc=desc, unit=unit):
         if enough():
             break
@@ -47,11 +52,15 @@ def run(
             result = work(item)
         except ItemError as error:
             fail(item, error)
-            failed += 1
+            reasons.append(str(error))
         else:
             save(item, result)
             done += 1
-    return Counts(done, failed)
+    for reason in reasons[:REASONS_SHOWN]:
+        console.say(f"  {reason}")
+    if len(reasons) > REASONS_SHOWN:
+        console.say(f"  and {len(reasons) - REASONS_SHOWN} more")
+    return Counts(done, len(reasons))
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:

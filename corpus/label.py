@@ -109,6 +109,7 @@ def _convert(workspace: Workspace, folder: Path, name: str) -> Path:
     if target.exists():
         return target
     from ctranslate2.converters import TransformersConverter
+    from transformers.utils import logging as transformers_logging
 
     missing = [
         n for n in ("tokenizer.json", "preprocessor_config.json") if not (folder / n).exists()
@@ -116,6 +117,7 @@ def _convert(workspace: Workspace, folder: Path, name: str) -> Path:
     if missing:
         raise UserError(f"{folder}: {' and '.join(missing)} missing; save the processor there too")
     console.say(f"converting {folder} for labelling, once")
+    transformers_logging.disable_progress_bar()
     with workspace.lock("models"):
         part = workspace.models / f".{name}.part"
         workspace.models.mkdir(exist_ok=True)

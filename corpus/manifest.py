@@ -17,9 +17,10 @@ from typing import Any
 
 from corpus.errors import UserError
 from corpus.segment import MAX_SECONDS
-from corpus.text import clean_transcript
+from corpus.text import clean_transcript, is_language_code
 
 MANIFEST_SUFFIXES = (".csv", ".jsonl")
+MANIFEST_COLUMNS = frozenset({"path", "text", "start", "end", "speaker", "language", "split"})
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,17 @@ def _read_csv(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as UTF-8 CSV ({error})") from None
-    if not rows or not {"path", "text"} <= set(reader.fieldnames or ()):
-        raise UserError(f"{path}: needs a header with path and text, and a line for each text")
+    columns = set(reader.fieldnames or ())
+    if not rows or not {"path", "text"} <= columns:
+        raise UserError(
+            f"{path}: needs a header with path and text, separated by a comma, and a line for each "
+            "text"
+        )
+    if unknown := columns - MANIFEST_COLUMNS:
+        raise UserError(
+            f"{path}: unknown column {', '.join(sorted(unknown))}; known are "
+            f"{', '.join(sorted(MANIFEST_COLUMNS))}"
+        )
     for number, row in rows:
         if None in row:
             raise UserError(f"{path}, line {number}: too many fields; quote a text with commas")
@@ -91,6 +101,11 @@ def _read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             raise UserError(f"{path}, line {number}: not JSON ({error})") from None
         if not isinstance(row, dict):
             raise UserError(f"{path}, line {number}: not a JSON object with path and text")
+        if unknown := row.keys() - MANIFEST_COLUMNS:
+            raise UserError(
+                f"{path}, line {number}: unknown name {', '.join(sorted(unknown))}; known are "
+                f"{', '.join(sorted(MANIFEST_COLUMNS))}"
+            )
         yield number, row
 
 
@@ -101,6 +116,8 @@ def _line(where: str, number: int, row: dict[str, Any]) -> Line:
     text = clean_transcript(row.get("text") or "")
     if not row.get("path") or not text:
         raise UserError(f"{where}: path or text is missing")
+    if row.get("language") and not is_language_code(row["language"]):
+        raise UserError(f"{where}: {row['language']!r} is no language code")
     if (row.get("split") or None) not in {None, "train", "dev", "test"}:
         raise UserError(f"{where}: split is train, dev or test")
     start, end = (_milliseconds(where, name, row.get(name)) for name in ("start", "end"))

@@ -14,6 +14,11 @@ JOINERS = "\u200c\u200d"
 _APOSTROPHES = re.compile(r"(?<=\w)['\u2019\u02bc]+(?=\w)")
 
 
+def is_language_code(code: str) -> bool:
+    """Whether a text has the form of a BCP 47 language code, such as ``cs`` or ``pt-BR``."""
+    return bool(re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", code))
+
+
 def base_language(code: str) -> str:
     """The language of a code without region or script: ``pt`` of ``pt-BR``."""
     return code.replace("_", "-").split("-")[0].lower()

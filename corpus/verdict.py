@@ -56,7 +56,8 @@ def read_thresholds(preset: str, file: Path = PRESETS_FILE) -> Thresholds:
     try:
         presets = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{file}: thresholds cannot be read ({error})") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{file}: thresholds cannot be read ({reason})") from None
     if not isinstance(presets.get(preset), dict):
         raise UserError(f"no preset {preset!r} in {file.name}; there are: {', '.join(presets)}")
     known = {field.name for field in fields(Thresholds)}

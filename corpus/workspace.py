@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 
 from corpus.errors import UserError
+from corpus.text import is_language_code
 
 CONFIG_NAME = "corpus.toml"
 
@@ -193,7 +193,7 @@ def init_workspace(root: Path, language: str) -> Workspace:
     Raises:
         UserError: there is one already, or the code is not a language code.
     """
-    if not re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", language):
+    if not is_language_code(language):
         raise UserError(f"{language!r} is no language code; give one such as cs, hsb or pt-BR")
     if (root / CONFIG_NAME).exists():
         raise UserError(f"{root} is a workspace already; use it, or choose another folder")

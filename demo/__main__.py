@@ -117,12 +117,12 @@ def demo(folder: Path, shell: Shell) -> None:
     labelled = shell.json("corpus", "label", "--model", MODEL, *at)
     shell.run("corpus", "verdict", "--preset", "lenient", *at)
     dataset, trained = workspace / "datasets" / "demo", workspace / "runs" / "demo"
-    if not dataset.exists():
+    if not dataset.exists():  # a dataset is frozen; what is reviewed later goes into another
         review(workspace, talks)
         shell.run("corpus", "verdict", "--preset", "lenient", *at)
-    # The release brings a dev and a test speaker of its own.
-    splits = ("--dev-hours", 0, "--test-hours", 0)
-    shell.run("corpus", "build", "demo", "--tokenizer", MODEL, *splits, *at)
+        # The release brings a dev and a test speaker of its own.
+        splits = ("--dev-hours", 0, "--test-hours", 0)
+        shell.run("corpus", "build", "demo", "--tokenizer", MODEL, *splits, *at)
     if not (trained / "model").exists():
         shell.run(
             *("train", "fit", dataset, "--model", MODEL, "--output", trained),
@@ -209,7 +209,7 @@ def result(
         **{f"videos refused: {reason}": count for reason, count in sorted(refused.items())},
         "recordings, with the release": status["recordings"],
         **{
-            f"hours labelled by {kind}": f"{hours:.2f}"
+            f"minutes labelled by {kind}": f"{hours * 60:.1f}"
             for kind, hours in manifest["hours_by_label_kind"].items()
         },
         "30 s windows to train on": train["rows"],

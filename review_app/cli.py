@@ -17,7 +17,9 @@ cli = console.new_app("Listen to segments and correct their labels, in a browser
 def review_app(
     workspace: WorkspaceOption = None,
     host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to serve on; 0 takes a free one.")] = 7860,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port to serve on; 0 takes a free one.")
+    ] = 7860,
     reviewer: Annotated[
         str | None, typer.Option(help="Who reviews. Default: your user name.")
     ] = None,

@@ -7,7 +7,9 @@ RUN/best-STEP/        the model that did best on dev so far
 RUN/model/            the result: the best on dev, or the last where there is no dev split
 """
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import platform
 import shutil
@@ -45,17 +47,31 @@ def fit(config: FitConfig, *, resume: bool = False) -> dict[str, Any]:
         the content of RUN/run.json.
 
     Raises:
-        UserError: the run is finished, was started with another configuration, the data cannot be
-            used with the model, or there is nothing to train on.
+        UserError: the run was started or finished with another configuration, another process is
+            at it, the data cannot be used with the model, or there is nothing to train on.
     """
     run_folder = Path(config.output)
     previous = _read_run(run_folder)
     if previous.get("status") == "finished" and not resume:
+        if _asks_for(config, previous):
+            return previous
         raise UserError(
             f"{run_folder} holds a finished run; choose another --output, "
             "or give --resume and more --steps to train it on"
         )
     processes = join_processes(config.deepspeed)
+    with _locked(run_folder) if processes.first else contextlib.nullcontext():
+        return _fit(config, run_folder, previous, processes, resume=resume)
+
+
+def _fit(
+    config: FitConfig,
+    run_folder: Path,
+    previous: dict[str, Any],
+    processes: Processes,
+    *,
+    resume: bool,
+) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     whisper = models.load(config.model)
     folders = [Path(folder) for folder in config.datasets]
@@ -95,6 +111,34 @@ def fit(config: FitConfig, *, resume: bool = False) -> dict[str, Any]:
     )
     run.train(stream, reader)
     return run.finish()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from the run; the kernel unlocks it when this one dies.
+
+    Raises:
+        UserError: another process trains it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process is training {folder}; choose another --output"
+            ) from None
+        yield
+
+
+def _asks_for(config: FitConfig, finished: dict[str, Any]) -> bool:
+    """Whether a configuration asks for nothing else than what a finished run has done."""
+    then = finished["config"]
+    asked = {**dataclasses.asdict(config), "datasets": list(config.datasets)}
+    return all(
+        value is None or name in FREE_TO_CHANGE or then.get(name) == value
+        for name, value in asked.items()
+    )
 
 
 class Run:

@@ -68,6 +68,14 @@ def test_packing_prints_a_table_for_people(capsys, durations):
     assert "next-fit, batches of 64" in capsys.readouterr().out
 
 
+def test_status_is_timed_on_a_catalogue_of_the_size_asked_for(capsys):
+    assert main(["status", "--recordings", "40", "--segments", "2", "--json"]) == 0
+    plain, machine = json.loads(capsys.readouterr().out)
+    assert plain["name"] == "status of 40 recordings"
+    assert machine["name"] == "status of 40 recordings --json"
+    assert all(figure["value"] > 0 and figure["beside_value"] == 2.0 for figure in (plain, machine))
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

@@ -108,7 +108,9 @@ class TestSplits:
     ) -> None:
         add_recording("clip-train", [KEEP], split="train")
         add_recording("clip-test", [{**KEEP, "kind": "pseudo"}], split="test")
-        assert "test is empty" in plan_of(catalogue).warnings[0]
+        assert any(
+            "only a model has labelled its 1 segments" in w for w in plan_of(catalogue).warnings
+        )
 
     def test_audio_that_is_held_out_is_not_trained_on_under_another_name(
         self, catalogue: Catalogue, add_recording: AddRecording
@@ -135,6 +137,19 @@ class TestMedia:
         assert plan.left_out == {"media cannot be read": 1}
         build(workspace, "one", plan)
         assert check_media(workspace, catalogue).done == 0
+
+    def test_media_that_is_gone_is_left_out_until_it_is_back(
+        self, workspace: Workspace, catalogue: Catalogue, add_recording: AddRecording
+    ) -> None:
+        add_recording("here", [KEEP])
+        add_recording("away", [KEEP])
+        media = workspace.media / "away.flac"
+        media.rename(workspace.root / "elsewhere")
+        assert check_media(workspace, catalogue).failed == 1
+        assert {item.recording_id for item in plan_of(catalogue).kept} == {"here"}
+        (workspace.root / "elsewhere").rename(media)
+        assert check_media(workspace, catalogue).done == 1
+        assert {item.recording_id for item in plan_of(catalogue).kept} == {"here", "away"}
 
 
 class TestRows:

@@ -196,6 +196,8 @@ class TestErrors:
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ,
+            # A suite that runs in the background has inherited that the signal is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         while not site.requested("/playlist"):
             assert running.poll() is None

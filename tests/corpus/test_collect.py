@@ -279,6 +279,7 @@ class TestManifest:
             (['{"path": "a.wav", "text": "one"}', "{"], "line 2: not JSON"),
             (['["a.wav", "one"]'], "line 1: not a JSON object with path and text"),
             (['{"path": "a.wav"}'], "line 1: path or text is missing"),
+            (['{"path": "a.wav", "sentence": "one"}'], "line 1: unknown name sentence; known are"),
             (['{"path": "a.wav", "text": 7}'], "line 1: text is 7; it must be a text"),
             (["", ""], "needs a JSON object with path and text on each line"),
         ],

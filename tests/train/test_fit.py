@@ -1,6 +1,7 @@
 """A step is the same however it is divided, by either engine, and across a kill."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import shutil
@@ -142,7 +143,25 @@ def test_a_run_folder_tells_what_was_run(zero2: Path) -> None:
 
 def test_a_finished_run_is_not_trained_over(plain: Path, config: Callable[..., FitConfig]) -> None:
     with pytest.raises(UserError, match=r"finished run; choose another --output.*--resume"):
-        fit(config(plain, deepspeed="none", micro_batch=4))
+        fit(config(plain, deepspeed="none", micro_batch=4, steps=STEPS + 1))
+
+
+def test_a_finished_run_that_is_asked_for_again_is_told_not_trained(
+    plain: Path, config: Callable[..., FitConfig]
+) -> None:
+    before = (plain / "metrics.jsonl").read_bytes()
+    assert fit(config(plain, deepspeed="none", micro_batch=4))["status"] == "finished"
+    assert (plain / "metrics.jsonl").read_bytes() == before
+
+
+def test_only_one_process_at_a_time_trains_a_run(
+    tmp_path: Path, config: Callable[..., FitConfig]
+) -> None:
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / ".lock").open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another process is training"):
+            fit(config(tmp_path / "run", deepspeed="none"))
 
 
 @pytest.mark.parametrize("deepspeed", ["none", "zero1"])
