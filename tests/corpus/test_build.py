@@ -240,12 +240,12 @@ class TestRows:
     def test_no_place_on_this_machine_is_in_a_dataset(
         self, workspace: Workspace, catalogue: Catalogue, add_recording: AddRecording
     ) -> None:
-        add_recording("talk", [KEEP], url="file:///home/jana/talk.wav")
+        add_recording("talk", [KEEP], url="file:///home/voice2/talk.wav")
         add_recording("video", [KEEP], url="https://video.example/1", channel="Open Lectures")
         folder, _ = build(workspace, "one", plan_of(catalogue))
         texts = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.[mj][ds]*"))
         assert "https://video.example/1" in texts
-        assert "jana" not in texts
+        assert "voice2" not in texts
         assert str(workspace.root) not in texts
 
 

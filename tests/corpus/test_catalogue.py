@@ -48,12 +48,15 @@ def full(catalogue: Catalogue, add_recording: AddRecording) -> Catalogue:
     label = {"text": "one", "kind": "pseudo", "scores": {"avg_logprob": -0.1}, "verdict": "keep"}
     (segment,) = add_recording("talk", [label])
     with catalogue.session() as session:
-        transcript = Transcript(segment_id=segment, kind="review", origin="Jana", text="won")
+        transcript = Transcript(segment_id=segment, kind="review", origin="Reviewer", text="won")
         session.add(transcript)
         session.flush()
         session.add(
             Decision(
-                segment_id=segment, reviewer="Jana", action="correct", transcript_id=transcript.id
+                segment_id=segment,
+                reviewer="Reviewer",
+                action="correct",
+                transcript_id=transcript.id,
             )
         )
         session.add(Cue(recording_id="talk", position=0, start_ms=0, end_ms=10, text="one"))
@@ -146,7 +149,7 @@ class TestWhatIsNoCatalogue:
 
     def test_a_password_is_never_shown(self) -> None:
         with pytest.raises(UserError) as error:
-            Catalogue("postgresql://jana:secret@127.0.0.1:9/x")
+            Catalogue("postgresql://voice2:secret@127.0.0.1:9/x")
         assert "secret" not in str(error.value)
 
 

@@ -60,7 +60,7 @@ class TestAdd:
     ) -> None:
         source = write_speech(tmp_path / "own" / "a.wav", *SENTENCES)
         spans = spoken(*SENTENCES)[1]
-        texts = ["- Titeli wot Jana", f"[music] {SENTENCES[1]}", "♪ la la ♪"]
+        texts = ["- Titeli wot Reviewer", f"[music] {SENTENCES[1]}", "♪ la la ♪"]
         raw = srt(texts, spans)
         source.with_suffix(".srt").write_text(raw, encoding="utf-8")
         (workspace.root / "credits.txt").write_text("titeli wot\n", encoding="utf-8")
@@ -170,13 +170,13 @@ class TestManifest:
         header = "path,text,speaker,split,language"
         manifest = self.write(
             tmp_path,
-            'clips/a.wav,"Call room number five,  please",anna,test,',
+            'clips/a.wav,"Call room number five,  please",voice1,test,',
             "clips/b.wav,Mother saw seven red boats,,,en-GB",
             header=header,
         )
         assert add(workspace, catalogue, [manifest], licence="own").done == 2
         first, second = recordings(catalogue)
-        assert (first.speaker, first.split, first.language) == ("anna", "test", "en")
+        assert (first.speaker, first.split, first.language) == ("voice1", "test", "en")
         assert (second.speaker, second.split, second.language) == (None, None, "en-GB")
         with catalogue.session() as session:
             texts = session.scalars(select(Transcript).order_by(Transcript.text)).all()
@@ -236,7 +236,7 @@ class TestManifest:
             {"path": talk.name, "text": text, "start": start / 1000, "end": end / 1000}
             for text, (start, end) in zip(SENTENCES, spans, strict=True)
         ]
-        rows[1]["speaker"] = "jana"
+        rows[1]["speaker"] = "voice2"
         rows.reverse()  # the order of the lines does not matter
         manifest = tmp_path / f"takes.{form}"
         if form == "csv":
@@ -248,7 +248,7 @@ class TestManifest:
         outcome = corpus("add", manifest, "--json", "--workspace", workspace.root)
         assert json.loads(outcome.out) == {"done": 1, "failed": 0}
         (recording,) = recordings(catalogue)
-        assert (recording.speaker, recording.segmented_with) == ("jana", "manifest")
+        assert (recording.speaker, recording.segmented_with) == ("voice2", "manifest")
         with catalogue.session() as session:
             segments = session.scalars(select(Segment).order_by(Segment.start_ms)).all()
             found = [(s.start_ms, s.end_ms, s.transcripts[0].text) for s in segments]
@@ -305,8 +305,8 @@ class TestManifest:
             (["a.wav,one,,,", "a.wav,two,,,"], "line 3: a.wav is in line 2 too; several texts"),
             (["a.wav,one,0,1,", "a.wav,two,,,"], "line 3: a.wav is in line 2 too; several texts"),
             (
-                ["a.wav,one,0,1,anna", "a.wav,two,1,2,", "a.wav,three,2,3,jana"],
-                "line 4: speaker is 'jana', but 'anna' in line 2; one file has one",
+                ["a.wav,one,0,1,voice1", "a.wav,two,1,2,", "a.wav,three,2,3,voice2"],
+                "line 4: speaker is 'voice2', but 'voice1' in line 2; one file has one",
             ),
         ],
     )

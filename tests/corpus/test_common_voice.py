@@ -104,7 +104,7 @@ def test_every_sentence_of_real_lists_is_read(shared_data, tmp_path, name, count
 @pytest.mark.parametrize("quoted", [True, False])
 def test_quotation_marks_survive_either_way_of_writing(tmp_path, quoted):
     texts = ['"All of it."', 'He said "no".', '"No," he said, "never."', "plain", '"half']
-    rows = [("ann", f"{i}.mp3", text, "2", "en") for i, text in enumerate(texts)]
+    rows = [("voice1", f"{i}.mp3", text, "2", "en") for i, text in enumerate(texts)]
     assert sentences(read_release(make_release(tmp_path, rows, quoted=quoted))) == texts
 
 
@@ -116,14 +116,14 @@ sentence = st.text(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(sentence, min_size=1, max_size=8))
 def test_any_sentence_survives_the_csv_quoting_of_old_releases(tmp_path_factory, texts):
-    rows = [("ann", f"{i}.mp3", text, "2", "en") for i, text in enumerate(texts)]
+    rows = [("voice1", f"{i}.mp3", text, "2", "en") for i, text in enumerate(texts)]
     folder = make_release(tmp_path_factory.mktemp("cv"), rows, quoted=True)
     assert sentences(read_release(folder)) == texts
 
 
 def test_null_and_na_are_sentences(tmp_path):
     texts = ["null", "NA", "None", "nan", "TRUE"]
-    rows = [("ann", f"{i}.mp3", text, "2", "en") for i, text in enumerate(texts)]
+    rows = [("voice1", f"{i}.mp3", text, "2", "en") for i, text in enumerate(texts)]
     assert sentences(read_release(make_release(tmp_path, rows))) == texts
 
 
@@ -132,8 +132,8 @@ def test_a_path_that_leads_out_of_clips_is_refused(tmp_path):
     (tmp_path / "release" / "clips").mkdir(parents=True)
     (tmp_path / "release" / "clips" / "link.mp3").symlink_to(tmp_path / "secret.mp3")
     paths = ["../../secret.mp3", str(tmp_path / "secret.mp3"), "..\\secret.mp3", "..", "link.mp3"]
-    rows = [("ann", path, "text", "2", "en") for path in paths]
-    rows.append(("ann", "good.mp3", "text", "2", "en"))
+    rows = [("voice1", path, "text", "2", "en") for path in paths]
+    rows.append(("voice1", "good.mp3", "text", "2", "en"))
     release = read_release(make_release(tmp_path / "release", rows, files=["good.mp3"]))
     assert [clip.path.name for clip in release.clips] == ["good.mp3"]
     assert release.problems == [
@@ -143,8 +143,8 @@ def test_a_path_that_leads_out_of_clips_is_refused(tmp_path):
 
 
 def test_a_clip_that_is_tested_on_is_not_trained_on(tmp_path):
-    row = ("ann", "1.mp3", "text", "2", "en")
-    make_release(tmp_path, [row, ("bob", "2.mp3", "text", "2", "en")])
+    row = ("voice1", "1.mp3", "text", "2", "en")
+    make_release(tmp_path, [row, ("voice2", "2.mp3", "text", "2", "en")])
     release = read_release(make_release(tmp_path, [row], split="test"))
     assert {clip.path.name: clip.split for clip in release.clips} == {
         "1.mp3": "test",
@@ -154,7 +154,11 @@ def test_a_clip_that_is_tested_on_is_not_trained_on(tmp_path):
 
 
 def test_lines_and_sentences_that_are_not_whole_are_counted(tmp_path):
-    rows = [("ann", "1.mp3", "text", "2", "en"), ("ann", "2.mp3"), ("ann", "3.mp3", " ", "2", "en")]
+    rows = [
+        ("voice1", "1.mp3", "text", "2", "en"),
+        ("voice1", "2.mp3"),
+        ("voice1", "3.mp3", " ", "2", "en"),
+    ]
     release = read_release(make_release(tmp_path, rows))
     assert sentences(release) == ["text"]
     assert release.problems == [
@@ -164,13 +168,13 @@ def test_lines_and_sentences_that_are_not_whole_are_counted(tmp_path):
 
 
 def test_the_first_releases_name_clips_without_suffix(tmp_path):
-    row = ("ann", "0a1b", "text", "2", "cy")
+    row = ("voice1", "0a1b", "text", "2", "cy")
     (clip,) = read_release(make_release(tmp_path, [row], files=["0a1b.mp3"])).clips
     assert clip.path == tmp_path / "clips" / "0a1b.mp3"
 
 
 def test_the_version_comes_from_the_folder_of_the_archive(tmp_path):
-    row = ("ann", "1.mp3", "text", "2", "cs")
+    row = ("voice1", "1.mp3", "text", "2", "cs")
     release = read_release(make_release(tmp_path / "cv-corpus-21.0-2025-03-14" / "cs", [row]))
     assert release.version == "21.0-2025-03-14"
     assert release.name == "common-voice-21.0-2025-03-14-cs"
@@ -181,7 +185,7 @@ def test_the_version_comes_from_the_folder_of_the_archive(tmp_path):
 def test_what_is_no_release_is_told_so(tmp_path):
     with pytest.raises(UserError, match="it lacks clips/"):
         read_release(tmp_path)
-    make_release(tmp_path / "cs", [("ann", "1.mp3", "text", "2", "cs")])
+    make_release(tmp_path / "cs", [("voice1", "1.mp3", "text", "2", "cs")])
     with pytest.raises(UserError, match="give the folder cs in it"):
         read_release(tmp_path)
     (tmp_path / "cs" / "train.tsv").write_text("a\tb\n1\t2\n")

@@ -104,7 +104,7 @@ def test_a_row_sums_up_its_segments():
     row = window_row(
         "w1",
         [
-            segment(tone(320), "one", licence="CC0-1.0", label_kind="release", speaker="ann"),
+            segment(tone(320), "one", licence="CC0-1.0", label_kind="release", speaker="voice1"),
             segment(tone(320), "two", licence="CC-BY-4.0", redistributable=False),
             segment(tone(320), "three", licence="CC0-1.0", label_kind="review"),
         ],
@@ -116,7 +116,7 @@ def test_a_row_sums_up_its_segments():
     assert row["label_kinds"] == ["release", "review", "subtitle"]
     assert row["redistributable"] is False
     assert row["previous_text"] == "zero"
-    assert [s["speaker"] for s in row["segments"]] == ["ann", None, None]
+    assert [s["speaker"] for s in row["segments"]] == ["voice1", None, None]
     assert row["audio"]["path"] == "w1.flac"
 
 
@@ -347,7 +347,7 @@ def test_the_hub_reads_the_cards_header():
 
 def test_attribution_names_title_author_link_and_licence():
     text = attribution_md(
-        "cs", [Credit("A | B\nC", "Ann", "https://v.example/1", "CC-BY-3.0", 90.0)]
+        "cs", [Credit("A | B\nC", "Voice1", "https://v.example/1", "CC-BY-3.0", 90.0)]
     )
-    assert "| A \\| B C | Ann | https://v.example/1 | CC-BY-3.0 | 1.5 |" in text
+    assert "| A \\| B C | Voice1 | https://v.example/1 | CC-BY-3.0 | 1.5 |" in text
     assert "cut into segments" in text

@@ -101,14 +101,14 @@ class TestCredits:
         ("language", "text"),
         [
             ("en", "Subtitles by the Amara.org community"),
-            ("en", "(Transcribed by Anna)"),
-            ("cs", "Titulky: Jana Nováková"),
-            ("cs", "PŘELOŽIL: Petr"),
-            ("cs", "Translated by Petr"),  # English ones are everywhere
+            ("en", "(Transcribed by Teacher)"),
+            ("cs", "Titulky: Reviewer Nováková"),
+            ("cs", "PŘELOŽIL: Colleague"),
+            ("cs", "Translated by Colleague"),  # English ones are everywhere
             ("de", "Untertitel im Auftrag des ZDF, 2017"),
             ("es", "Subtítulos por la comunidad"),
             ("fr", "Sous-titrage Société Radio-Canada"),
-            ("pl", "Tłumaczenie: Anna"),
+            ("pl", "Tłumaczenie: Teacher"),
             ("ru", "Субтитры сделал Иван"),
             ("uk", "Субтитрував Іван"),
             ("nb-NO", "Tekst: Kari Nordmann"),
@@ -147,7 +147,7 @@ class TestCredits:
         own = read_own_credits(file)
         assert own == ("Titeli wot", "*našej redakciji")
         talk = [f"sentence number {n}" for n in range(10)]
-        texts = ["TITELI WOT Jana", *talk, "w Našej redakciji", *talk]
+        texts = ["TITELI WOT Reviewer", *talk, "w Našej redakciji", *talk]
         assert kept(*texts, language="hsb", own=own) == talk + talk
 
     def test_a_list_that_is_no_text_is_told_in_a_line(self, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ class TestCredits:
         lists = tomllib.loads(CREDITS_FILE.read_text(encoding="utf-8"))
         for language, phrases in lists.items():
             for phrase in phrases:
-                for text in (phrase.strip("*"), f"- {phrase.strip('*').upper()} Jana"):
+                for text in (phrase.strip("*"), f"- {phrase.strip('*').upper()} Reviewer"):
                     assert kept(text, language=language) == [], (language, phrase)
 
 
@@ -171,7 +171,7 @@ class TestTakenFromATextWithSpeech:
             ("Hello [laughs] there", "Hello there", "bracketed"),
             ("Hello [laughs], there", "Hello, there", "bracketed"),
             ("[DOOR SLAMS]\nWho is it?", "Who is it?", "bracketed"),
-            ("[Bob]: Hello", "Hello", "bracketed"),
+            ("[Guard]: Hello", "Hello", "bracketed"),
             ("今日（きょう）は晴れ", "今日は晴れ", "bracketed"),
             ("♪ la la ♪ Hello", "Hello", "music beside speech"),
             ("♪ la la\nHello there", "Hello there", "music beside speech"),
@@ -180,7 +180,7 @@ class TestTakenFromATextWithSpeech:
             (">> Barrett:\nHello", "Hello", ">>"),
             ("- Hello", "Hello", "speaker dash"),
             ("–¿Quién es?", "¿Quién es?", "speaker dash"),
-            ("JOHN: Hello", "Hello", "speaker label"),
+            ("GUARD: Hello", "Hello", "speaker label"),
             ("DR. O'NEIL-SMITH: Hello", "Hello", "speaker label"),
             ("ПЕТР: Привет", "Привет", "speaker label"),
         ],
@@ -218,7 +218,7 @@ class TestDialogue:
             "-Yes?\n-No.",
             "– Yes?\n– No.",
             ">> Yes?\n>> No.",
-            "ANN: Yes?\nBOB: No.",
+            "NURSE: Yes?\nBOB: No.",
         ],
     )
     def test_a_cue_of_two_speakers_is_marked_and_keeps_both_texts(self, text: str) -> None:
@@ -228,7 +228,7 @@ class TestDialogue:
         assert "1 × more than one speaker in a cue" in (clean(text).told() or "")
 
     def test_one_speaker_is_no_dialogue(self) -> None:
-        for text in ("- Yes\nindeed", ">> Yes\nindeed", "ANN: Yes\nindeed", "Yes - indeed"):
+        for text in ("- Yes\nindeed", ">> Yes\nindeed", "NURSE: Yes\nindeed", "Yes - indeed"):
             assert not clean(text, "small letters").cues[0].is_dialogue
 
 

@@ -12,8 +12,8 @@ from corpus.subtitles.reader import read_subtitles
 from corpus.subtitles.suspect import judge_track, noted_suspicion
 
 WRITTEN = {
-    "en": "Well, this is what I saw, and so did you. Did Anna see it, too?",
-    "cs": "Tak, tohle jsem viděl já, a ty taky. Viděla to Anna, nebo ne?",
+    "en": "Well, this is what I saw, and so did you. Did Teacher see it, too?",
+    "cs": "Tak, tohle jsem viděl já, a ty taky. Viděla to Teacher, nebo ne?",
     "ru": "Вот, это видел я, и ты тоже. А Анна это видела, или нет?",
     "ar": "نعم، هذا ما رأيته، وأنت أيضا. هل رأت آنا ذلك، أم لا؟",
     "hi": "हाँ, मैंने यह देखा, और तुमने भी। क्या अन्ना ने देखा, या नहीं?",

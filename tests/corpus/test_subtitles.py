@@ -272,7 +272,7 @@ class TestTtml:
     ("written", "read_as"),
     [
         ("<i>A</i> <font color='red'>B</font> {\\an8}C", "A B C"),
-        ("<v Bob>Hello</v> <c.yellow.bg_blue>you</c>", "Hello you"),
+        ("<v Guard>Hello</v> <c.yellow.bg_blue>you</c>", "Hello you"),
         ("<ruby>漢<rt>kan</rt></ruby>字", "漢字"),
         ("one<br/>two\\Nthree[br]four", "one\ntwo\nthree\nfour"),
         ("1 < 2 and 3 > 2, <laughs>", "1 < 2 and 3 > 2, <laughs>"),
@@ -282,7 +282,7 @@ class TestTtml:
         ("می\u200cخواهم ක්\u200dෂ", "می\u200cخواهم ක්\u200dෂ"),  # joiners shape letters
         ("e\u0301 \u00bd \ufb01", "é \u00bd \ufb01"),  # NFC, not NFKC
         ("  many \t spaces\u00a0\u3000here ", "many spaces here"),
-        ("[music] JOHN: (laughs) ♪ la ♪", "[music] JOHN: (laughs) ♪ la ♪"),
+        ("[music] GUARD: (laughs) ♪ la ♪", "[music] GUARD: (laughs) ♪ la ♪"),
     ],
 )
 def test_markup_goes_and_text_stays(written: str, read_as: str) -> None:

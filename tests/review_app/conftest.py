@@ -77,8 +77,8 @@ def add_segment(workspace: Workspace, catalogue: Catalogue) -> AddSegment:
 
 @pytest.fixture
 def client(workspace: Workspace, catalogue: Catalogue) -> Iterator[TestClient]:
-    """The review app of the reviewer Jana, as a client on the same machine sees it."""
-    app = create_app(workspace, "Jana")
+    """The review app of the reviewer First, as a client on the same machine sees it."""
+    app = create_app(workspace, "First")
     headers = {"X-Requested-With": "test"}
     with TestClient(app, base_url="http://127.0.0.1:7860", headers=headers) as client:
         yield client

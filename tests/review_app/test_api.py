@@ -58,7 +58,10 @@ def test_a_reviewer_works_through_the_queue(
     reply = client.post("/api/v1/decide", json=decision(reply["item"])).json()
     assert (reply["item"], reply["waiting"]) == (None, 0)
     with catalogue.session() as session:
-        assert [made.reviewer for made in session.scalars(select(Decision))] == ["Jana", "Jana"]
+        assert [made.reviewer for made in session.scalars(select(Decision))] == [
+            "First",
+            "First",
+        ]
         assert session.get_one(Segment, one).transcripts[-1].text == "the plain"
 
 
@@ -88,15 +91,15 @@ def test_a_segment_that_somebody_decided_meanwhile_answers_409(
     with catalogue.session() as session:
         queue.decide(
             session,
-            reviewer="Petr",
+            reviewer="Second",
             segment_id=key,
             transcript_id=item["transcript_id"],
             action="accept",
-            client_id="of-petr",
+            client_id="of-second",
         )
     reply = client.post("/api/v1/decide", json=decision(item, "correct", text="typed"))
     assert reply.status_code == 409
-    assert "Petr has already decided" in reply.json()["detail"]
+    assert "Second has already decided" in reply.json()["detail"]
     assert count_decisions(catalogue) == 1
 
 

@@ -49,7 +49,15 @@ def test_a_taken_port_is_one_line_of_advice(workspace: Workspace) -> None:
 
 
 def test_it_tells_its_address_serves_and_stops_on_interrupt(workspace: Workspace) -> None:
-    arguments = ["--workspace", str(workspace.root), "--port", "0", "--reviewer", "Jana", "--json"]
+    arguments = [
+        "--workspace",
+        str(workspace.root),
+        "--port",
+        "0",
+        "--reviewer",
+        "First",
+        "--json",
+    ]
     with subprocess.Popen(
         [*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as server:
@@ -59,7 +67,7 @@ def test_it_tells_its_address_serves_and_stops_on_interrupt(workspace: Workspace
             reply = httpx.get(
                 f"{said['url']}/api/v1/session", headers={"X-Requested-With": "test"}, timeout=30
             )
-            assert reply.json()["reviewer"] == said["reviewer"] == "Jana"
+            assert reply.json()["reviewer"] == said["reviewer"] == "First"
         finally:
             server.terminate()
         assert "Traceback" not in server.communicate(timeout=30)[1]

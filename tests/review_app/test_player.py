@@ -48,8 +48,8 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def app(workspace: Workspace, catalogue: Catalogue) -> FastAPI:
-    """The review app of the reviewer Jana."""
-    return create_app(workspace, "Jana")
+    """The review app of the reviewer First."""
+    return create_app(workspace, "First")
 
 
 @pytest.fixture
@@ -227,11 +227,11 @@ def test_a_text_that_comes_too_late_is_kept_and_work_goes_on(
             shown_id = session.get_one(Segment, first).transcripts[0].id
             queue.decide(
                 session,
-                reviewer="Petr",
+                reviewer="Second",
                 segment_id=first,
                 transcript_id=shown_id,
                 action="accept",
-                client_id="of-petr",
+                client_id="of-second",
             )
         page.locator(".js-text").fill("the plain")
         page.keyboard.press("Control+Enter")
@@ -242,7 +242,7 @@ def test_a_text_that_comes_too_late_is_kept_and_work_goes_on(
         shown("the delta")
         kept = page.locator(".js-kept")
         expect(kept.locator("textarea")).to_have_value("the plain")
-        expect(kept).to_contain_text("Petr has already decided")
+        expect(kept).to_contain_text("Second has already decided")
         kept.get_by_role("button", name="Dismiss").click()
         expect(kept).not_to_be_visible()
 
@@ -280,4 +280,4 @@ def test_progress_is_told_on_its_own_tab(
         expect(page.get_by_text("Everything is reviewed.")).to_be_visible()
         page.get_by_role("tab", name="Progress").click()
         expect(page.get_by_text("0 segments are waiting, 1 are decided.")).to_be_visible()
-        expect(page.get_by_text("Jana").locator("visible=true")).to_be_visible()
+        expect(page.get_by_text("First").locator("visible=true")).to_be_visible()
