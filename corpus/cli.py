@@ -30,6 +30,13 @@ app = console.new_app(
 import_app = console.new_app("Import a published data set.")
 app.add_typer(import_app, name="import")
 
+ProxyOption = Annotated[str | None, typer.Option(help="HTTP or SOCKS proxy URL.")]
+NoCheckCertificateOption = Annotated[
+    bool, typer.Option("--no-check-certificate", help="Accept any TLS certificate.")
+]
+NoSleepOption = Annotated[
+    bool, typer.Option("--no-sleep", help="Do not pause between requests (own servers only).")
+]
 LicenceOption = Annotated[
     str, typer.Option("--license", help="The licence of these files, as an SPDX id, or own.")
 ]
@@ -115,16 +122,12 @@ def fetch(
     cookies: Annotated[
         Path | None, typer.Option(help="Netscape cookie file; free videos need none.")
     ] = None,
-    proxy: Annotated[str | None, typer.Option(help="HTTP or SOCKS proxy URL.")] = None,
+    proxy: ProxyOption = None,
     rate_limit: Annotated[
         str | None, typer.Option(help="Bytes a second for media, such as 500K or 2M.")
     ] = None,
-    no_check_certificate: Annotated[
-        bool, typer.Option("--no-check-certificate", help="Accept any TLS certificate.")
-    ] = False,
-    no_sleep: Annotated[
-        bool, typer.Option("--no-sleep", help="Do not pause between requests (own servers only).")
-    ] = False,
+    no_check_certificate: NoCheckCertificateOption = False,
+    no_sleep: NoSleepOption = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -422,13 +425,9 @@ def verify(
     licenses: Annotated[
         bool, typer.Option("--licenses", help="Ask the site again for each video's licence.")
     ] = False,
-    proxy: Annotated[str | None, typer.Option(help="HTTP or SOCKS proxy URL.")] = None,
-    no_check_certificate: Annotated[
-        bool, typer.Option("--no-check-certificate", help="Accept any TLS certificate.")
-    ] = False,
-    no_sleep: Annotated[
-        bool, typer.Option("--no-sleep", help="Do not pause between requests (own servers only).")
-    ] = False,
+    proxy: ProxyOption = None,
+    no_check_certificate: NoCheckCertificateOption = False,
+    no_sleep: NoSleepOption = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
