@@ -18,6 +18,7 @@ from corpus.catalogue.models import (
     Cue,
     Decision,
     Failure,
+    Model,
     Recording,
     Score,
     Segment,
@@ -35,6 +36,7 @@ __all__ = [
     "Cue",
     "Decision",
     "Failure",
+    "Model",
     "Recording",
     "Score",
     "Segment",
@@ -45,7 +47,7 @@ __all__ = [
     "segment_id",
 ]
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest migration; an older catalogue is migrated when it is opened."""
 
 BUSY_SECONDS = 30

@@ -8,7 +8,7 @@ overwritten. The SQL stays within what SQLite and PostgreSQL share.
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, ForeignKey, Index, Text, UniqueConstraint
+from sqlalchemy import JSON, DateTime, ForeignKey, Index, Text, UniqueConstraint, false
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
@@ -40,6 +40,7 @@ class Recording(Base):
     title: Mapped[str | None]
     channel_id: Mapped[str | None]
     channel: Mapped[str | None]
+    uploader: Mapped[str | None]
     speaker: Mapped[str | None]
     language: Mapped[str]
     licence_raw: Mapped[str | None]
@@ -57,6 +58,8 @@ class Recording(Base):
     subtitle_path: Mapped[str | None]
     subtitle_note: Mapped[str | None]
     """Why there are no usable subtitles, or what was noticed about them."""
+    timing: Mapped[dict[str, Any] | None]
+    """How the subtitle track lies against the speech, once a model has measured it."""
     split: Mapped[str | None]
     """The source's own split: train, dev or test."""
     segmented_with: Mapped[str | None]
@@ -88,6 +91,10 @@ class Cue(Base):
     start_ms: Mapped[int]
     end_ms: Mapped[int]
     text: Mapped[str]
+    after_break: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether something that is not speech was taken out just before: no segment goes across."""
+    is_dialogue: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether more than one person speaks in it."""
 
     recording: Mapped[Recording] = relationship(back_populates="cues")
 
@@ -134,6 +141,8 @@ class Transcript(Base):
     origin: Mapped[str]
     """The subtitle track, the model with its hash, the reviewer, or the release."""
     text: Mapped[str]
+    words: Mapped[list[list[Any]] | None] = mapped_column(JSON)
+    """[start_ms, end_ms, word, probability] of each word, in the recording's time."""
     made_at: Mapped[datetime] = mapped_column(default=now)
 
     segment: Mapped[Segment] = relationship(back_populates="transcripts")
@@ -194,6 +203,20 @@ class Verdict(Base):
     """The transcript that would be trained on."""
     thresholds: Mapped[str]
     """Preset and hash of the thresholds that decided."""
+
+
+class Model(Base):
+    """A model that has labelled segments: the chain of models behind a transcript."""
+
+    __tablename__ = "models"
+
+    origin: Mapped[str] = mapped_column(primary_key=True)
+    """As transcripts name it: name and hash."""
+    sha256: Mapped[str | None]
+    """Of its weights."""
+    lineage: Mapped[dict[str, Any]]
+    """The base model, the datasets and the run that it was made from, where it tells."""
+    used_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class Failure(Base):
