@@ -12,7 +12,9 @@ def upgrade() -> None:
     op.add_column("recordings", sa.Column("uploader", sa.Text(), nullable=True))
     op.add_column("recordings", sa.Column("timing", sa.JSON(), nullable=True))
     for name in ("after_break", "is_dialogue"):
-        column = sa.Column(name, sa.Boolean(), nullable=False, server_default=sa.false())
+        column: sa.Column[bool] = sa.Column(
+            name, sa.Boolean(), nullable=False, server_default=sa.false()
+        )
         op.add_column("cues", column)
     op.add_column("transcripts", sa.Column("words", sa.JSON(), nullable=True))
     op.create_table(
