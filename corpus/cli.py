@@ -16,11 +16,12 @@ from corpus import console
 from corpus.catalogue import Catalogue
 from corpus.console import DebugOption, JsonOption
 from corpus.errors import UserError
+from corpus.text import base_language
 from corpus.workspace import Workspace, WorkspaceOption, init_workspace, open_workspace
 
 if TYPE_CHECKING:
-    from corpus.collect import Planned
     from corpus.engine import Counts
+    from corpus.fetch import Planned
 
 app = console.new_app(
     "Collect speech, turn it into labelled segments, and build the training set.\n\n"
@@ -29,6 +30,8 @@ app = console.new_app(
 )
 import_app = console.new_app("Import a published data set.")
 app.add_typer(import_app, name="import")
+
+ANY_LANGUAGE = "any"
 
 ProxyOption = Annotated[str | None, typer.Option(help="HTTP or SOCKS proxy URL.")]
 NoCheckCertificateOption = Annotated[
@@ -110,6 +113,13 @@ def fetch(
     max_duration: Annotated[
         float | None, typer.Option(min=1.0, help="Seconds; longer videos are left.")
     ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            help="Spoken language, such as pt-BR, if not just the workspace's; any: whatever the "
+            "site says is spoken."
+        ),
+    ] = None,
     newest_first: Annotated[
         bool, typer.Option("--newest-first", help="Search by date instead of by relevance.")
     ] = False,
@@ -140,8 +150,10 @@ def fetch(
 
     Example: corpus fetch --license cc --search "rozhovor" --max-videos 50
     """
-    from corpus import collect
-    from corpus.sources.youtube import FetchOptions, check_cookies
+    from corpus.fetch import fetch as take
+    from corpus.fetch import plan_fetch, read_urls
+    from corpus.sources.video import FetchOptions
+    from corpus.sources.ytdlp import check_cookies
 
     if licence != "cc":
         raise UserError(f"--license {licence}: only cc can be checked; own files: corpus add")
@@ -152,7 +164,8 @@ def fetch(
         check_cookies(cookies)
         console.say("warning: YouTube may block an account whose cookies fetch many videos")
     options = FetchOptions(
-        language=space.config.language,
+        language=_spoken(language, space.config.language),
+        any_language=language == ANY_LANGUAGE,
         proxy=proxy or config.proxy,
         check_certificate=config.check_certificate and not no_check_certificate,
         cookies=cookies,
@@ -166,9 +179,9 @@ def fetch(
     )
     if (options.min_seconds or 0.0) > (options.max_seconds or math.inf):
         raise UserError(f"no video is {options.wanted_length} long; exchange the two limits")
-    addresses = [*(urls or []), *(collect.read_urls(from_file) if from_file else [])]
+    addresses = [*(urls or []), *(read_urls(from_file) if from_file else [])]
     if dry_run:
-        planned = collect.plan_fetch(
+        planned = plan_fetch(
             catalogue,
             addresses,
             search or [],
@@ -178,7 +191,7 @@ def fetch(
         )
         _tell_plan(planned, as_json)
         return
-    counts = collect.fetch(
+    counts = take(
         space,
         catalogue,
         addresses,
@@ -188,6 +201,18 @@ def fetch(
         max_hours=max_hours,
     )
     _tell(counts, "fetch", as_json, ("taken", "not taken"))
+
+
+def _spoken(asked: str | None, language: str) -> str:
+    """The code of the language to fetch in a workspace for `language`: that, or a kind of it."""
+    if asked in {None, ANY_LANGUAGE}:
+        return language
+    if base_language(asked) != base_language(language):
+        raise UserError(
+            f"--language {asked}: this workspace is for {language}; make one for {asked} with "
+            "`corpus init`"
+        )
+    return asked
 
 
 def _bytes(text: str) -> int:
@@ -243,10 +268,10 @@ def add(
 
     Example: corpus add recordings/ takes.csv --license CC-BY-4.0
     """
-    from corpus import collect
+    from corpus.add import add as take
 
     space, catalogue = _open(workspace)
-    counts = collect.add(space, catalogue, paths, licence=licence)
+    counts = take(space, catalogue, paths, licence=licence)
     _tell(counts, "add", as_json)
 
 
@@ -261,10 +286,10 @@ def import_common_voice(
 
     Example: corpus import common-voice cv-corpus-25.0-2026-03-09/cs
     """
-    from corpus import collect
+    from corpus import importing
 
     space, catalogue = _open(workspace)
-    counts = collect.import_common_voice(space, catalogue, folder)
+    counts = importing.import_common_voice(space, catalogue, folder)
     _tell(counts, "import", as_json)
 
 
@@ -439,7 +464,7 @@ def verify(
     Example: corpus verify --licenses
     """
     from corpus import verify as checks
-    from corpus.sources.youtube import FetchOptions
+    from corpus.sources.video import FetchOptions
 
     space, catalogue = _open(workspace)
     config = space.config.fetch
