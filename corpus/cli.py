@@ -4,11 +4,12 @@ import contextlib
 import math
 import re
 import sys
+import urllib.parse
 from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +18,7 @@ from corpus.catalogue import Catalogue
 from corpus.console import DebugOption, JsonOption
 from corpus.errors import UserError
 from corpus.text import base_language
-from corpus.workspace import Workspace, WorkspaceOption, init_workspace, open_workspace
+from corpus.workspace import FetchConfig, Workspace, WorkspaceOption, init_workspace, open_workspace
 
 if TYPE_CHECKING:
     from corpus.engine import Counts
@@ -38,7 +39,10 @@ NoCheckCertificateOption = Annotated[
     bool, typer.Option("--no-check-certificate", help="Accept any TLS certificate.")
 ]
 NoSleepOption = Annotated[
-    bool, typer.Option("--no-sleep", help="Do not pause between requests (own servers only).")
+    bool,
+    typer.Option(
+        "--no-sleep", help="Do not pause between requests; only to a site on this machine."
+    ),
 ]
 LicenceOption = Annotated[
     str, typer.Option("--license", help="The licence of these files, as an SPDX id, or own.")
@@ -166,16 +170,14 @@ def fetch(
     options = FetchOptions(
         language=_spoken(language, space.config.language),
         any_language=language == ANY_LANGUAGE,
-        proxy=proxy or config.proxy,
-        check_certificate=config.check_certificate and not no_check_certificate,
         cookies=cookies,
         rate_limit=_bytes(rate) if rate else None,
-        sleep=config.sleep and not no_sleep,
         subtitles_only=config.subtitles_only or subtitles_only,
         min_seconds=config.min_duration if min_duration is None else min_duration,
         max_seconds=config.max_duration if max_duration is None else max_duration,
         allow_nc=config.allow_nc or allow_nc,
         newest_first=newest_first,
+        **_network(config, proxy, no_check_certificate, no_sleep),
     )
     if (options.min_seconds or 0.0) > (options.max_seconds or math.inf):
         raise UserError(f"no video is {options.wanted_length} long; exchange the two limits")
@@ -201,6 +203,25 @@ def fetch(
         max_hours=max_hours,
     )
     _tell(counts, "fetch", as_json, ("taken", "not taken"))
+
+
+def _network(
+    config: FetchConfig, proxy: str | None, no_check_certificate: bool, no_sleep: bool
+) -> dict[str, Any]:
+    """The options of `FetchOptions` on how to reach a site."""
+    proxy = proxy or config.proxy
+    sleep = config.sleep and not no_sleep
+    host = urllib.parse.urlsplit(proxy or "").hostname
+    if not sleep and host not in {"localhost", "127.0.0.1", "::1"}:
+        raise UserError(
+            "without pauses a public site blocks this address; --no-sleep is only for a site on "
+            "this machine, reached by --proxy http://127.0.0.1:PORT"
+        )
+    return {
+        "proxy": proxy,
+        "check_certificate": config.check_certificate and not no_check_certificate,
+        "sleep": sleep,
+    }
 
 
 def _spoken(asked: str | None, language: str) -> str:
@@ -470,9 +491,7 @@ def verify(
     config = space.config.fetch
     options = FetchOptions(
         language=space.config.language,
-        proxy=proxy or config.proxy,
-        check_certificate=config.check_certificate and not no_check_certificate,
-        sleep=config.sleep and not no_sleep,
+        **_network(config, proxy, no_check_certificate, no_sleep),
     )
     problems = []
     for problem in chain(

@@ -165,6 +165,14 @@ class TestLanguage:
         assert languages == {"en-GB"}
 
 
+def test_a_public_site_is_never_asked_without_pauses(corpus: Corpus, workspace: Workspace) -> None:
+    at = ("--workspace", workspace.root, "--no-sleep")
+    for proxy in ((), ("--proxy", "http://proxy.example:3128")):
+        outcome = corpus("fetch", WATCH + "first000000", *proxy, *at)
+        assert outcome.code == 1
+        assert "--no-sleep is only for a site on this machine" in outcome.err
+
+
 class TestDryRun:
     def plan(self, corpus: Corpus, site: VideoSite, workspace: Workspace, *more: object) -> Any:
         outcome = corpus(*fetch_arguments(site, workspace.root, "--dry-run", "--json", *more))
