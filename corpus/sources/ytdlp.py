@@ -47,6 +47,9 @@ SUBTITLE_PAUSE_S = 5.0
 MEDIA_PAUSE_S = (10.0, 20.0)
 """The pauses of yt-dlp's ``-t sleep`` preset. YouTube stops guests at some 300 videos an hour."""
 
+SUBTITLE_FORMATS = ("srt", "vtt", "ttml", "dfxp")
+"""Those that are read here, the best first: YouTube's .srt has no times inside the text."""
+
 SUBTITLE_TRIES = 5
 LONGEST_WAIT_S = 120.0
 
@@ -377,7 +380,7 @@ def _fetch_subtitles(
     but with own patience. An empty answer counts as a failure: a human track is never empty.
     """
     tracks = {track["ext"]: track for track in formats}
-    kind = next((kind for kind in ("srt", "vtt") if kind in tracks), None)
+    kind = next((kind for kind in SUBTITLE_FORMATS if kind in tracks), None)
     if kind is None:
         return None, f"the subtitles in {key} come in no known format"
     if options.sleep:
