@@ -3,7 +3,7 @@
 import pytest
 
 from corpus.catalogue import Catalogue
-from corpus.report import print_status, status
+from corpus.status import print_status, status
 
 from .conftest import AddRecording
 
