@@ -2,7 +2,7 @@
 
 import pytest
 
-from corpus.catalogue import Catalogue
+from corpus.catalogue import Catalogue, Transcript
 from corpus.status import print_status, status
 
 from .conftest import AddRecording
@@ -65,3 +65,45 @@ def test_the_tables_show_the_reasons_and_whether_they_are_tried_again(
     assert {("fetch", "live", "2", "yes"), ("fetch", "not_cc", "1", "no")} <= lines
     assert ("keep", "release", "1", "0.01") in lines
     assert "1 recordings wait for `corpus segment`" in captured.err
+
+
+def test_labels_are_counted_by_model_and_so_is_what_has_none(
+    catalogue: Catalogue, add_recording: AddRecording, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pseudo = {"text": "a", "kind": "pseudo"}
+    first, *_ = add_recording(
+        "one", [pseudo, pseudo, {"text": "b", "kind": "subtitle"}, {"text": "c"}, {}]
+    )
+    with catalogue.session() as session:
+        session.add(Transcript(segment_id=first, kind="pseudo", origin="large@2", text="a"))
+    found = status(catalogue)
+    assert found["labelled"] == {"large@2": 1, "test": 2}
+    assert found["unlabelled"] == 2
+    print_status(found)
+    lines = [line.split() for line in capsys.readouterr().out.replace("│", " ").split("\n")]
+    assert ["large@2", "1"] in lines
+    assert ["neither", "a", "model", "nor", "a", "release", "2"] in lines
+
+
+def test_subtitles_are_counted_by_what_is_known_of_them(
+    catalogue: Catalogue, add_recording: AddRecording
+) -> None:
+    for name, path, note in (
+        ("a", "a.srt", None),
+        ("b", "b.srt", "cues left out: 3 × credits"),
+        ("c", "c.srt", "suspect_auto: no commas; cues left out: 3 × credits"),
+        ("d", "d.srt", "machine: its key is cs-orig"),
+        ("e", None, "only automatic captions"),
+        ("f", None, "only automatic captions"),
+        ("g", None, None),
+        ("h", "h.srt", "suspectXauto: is no such mark"),
+    ):
+        add_recording(name, [{"seconds": 0.1}], subtitle_path=path, subtitle_note=note)
+    assert status(catalogue)["subtitles"] == {
+        "as they came": 1,
+        "cleaned": 2,
+        "machine": 1,
+        "none": 1,
+        "only automatic captions": 2,
+        "suspect_auto": 1,
+    }
