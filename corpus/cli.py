@@ -646,17 +646,17 @@ def report(
 
     Example: corpus report --html report.html
     """
-    from corpus.report import print_report
-    from corpus.report import report as find
+    from corpus.report.numbers import report as find
+    from corpus.report.tables import print_report
 
     space, catalogue = _open_to_read(workspace)
     if html is not None:
-        from corpus.report_page import check_target
+        from corpus.report.page import check_target
 
         check_target(html)  # before the work
     found = find(space, catalogue)
     if html is not None:
-        from corpus.report_page import write_page
+        from corpus.report.page import write_page
 
         write_page(html, found, space)
     if as_json:

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import delete
 
-from corpus import report as reports
 from corpus.catalogue import Catalogue, Decision, Score, Segment, Transcript, Verdict
-from corpus.report import Scale, histogram, histogram_table, reason_kind, report, tables
+from corpus.report import numbers
+from corpus.report.numbers import Scale, histogram, reason_kind, report
+from corpus.report.tables import histogram_table, tables
 from corpus.verdict import agreement_cer
 from corpus.workspace import Workspace
 
@@ -237,7 +238,7 @@ def test_of_many_segments_an_even_choice_is_computed_and_told(
     add_recording: AddRecording,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(reports, "CER_SAMPLE", 10)
+    monkeypatch.setattr(numbers, "CER_SAMPLE", 10)
     wishes = [{"text": "a b c d e", "kind": "subtitle", "seconds": 0.1} for _ in range(30)]
     for number, segment in enumerate(add_recording("one", wishes)):
         hear(catalogue, segment, "a b c d e" if number < 15 else "v w x y z")
@@ -413,7 +414,7 @@ def test_samples_cover_each_verdict_and_reason_and_are_the_same_each_time(
         ("keep", "accepted"),
         ("review", "cer"),
     ]
-    assert all(groups.count(group) == reports.SAMPLES_PER_REASON for group in groups)
+    assert all(groups.count(group) == numbers.SAMPLES_PER_REASON for group in groups)
     assert [g[0] for g in groups] == sorted(
         (g[0] for g in groups), key=["keep", "review", "drop"].index
     )

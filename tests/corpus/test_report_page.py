@@ -9,8 +9,9 @@ import pytest
 from playwright.sync_api import expect
 
 from corpus.catalogue import Catalogue, Recording, Segment, Transcript
-from corpus.report import histogram_table, report, tables
-from corpus.report_page import SOUND_BYTES, cell, render, sounds, write_page
+from corpus.report.numbers import report
+from corpus.report.page import SOUND_BYTES, cell, render, sounds, write_page
+from corpus.report.tables import histogram_table, tables
 from corpus.workspace import Workspace
 
 from .conftest import AddRecording
@@ -259,7 +260,7 @@ def test_a_page_without_media_or_numbers_says_so(
         file.unlink()
     page, found = opened()
     expect(page.locator("audio")).to_have_count(0)
-    expect(page.get_by_text("the media file is gone")).to_have_count(len(found["samples"]))
+    expect(page.get_by_text("the media file is missing")).to_have_count(len(found["samples"]))
 
 
 def test_sounds_have_a_limit_in_all(
@@ -274,7 +275,7 @@ def test_sounds_have_a_limit_in_all(
     assert len(whole) == len(samples)
     assert sum(map(len, whole)) <= SOUND_BYTES
     room = len(whole[0]) + 10
-    monkeypatch.setattr("corpus.report_page.SOUND_BYTES", room)
+    monkeypatch.setattr("corpus.report.page.SOUND_BYTES", room)
     fewer = sounds(samples, workspace)
     assert fewer[0] == whole[0]
     assert sum(len(sound) for sound in fewer if isinstance(sound, bytes)) <= room

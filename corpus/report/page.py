@@ -14,10 +14,10 @@ from typing import Any
 
 from corpus import audio
 from corpus.errors import UserError
-from corpus.report import Table, histogram_table, tables
+from corpus.report.tables import Table, histogram_table, tables
 from corpus.workspace import Workspace
 
-TEMPLATE, STYLE = Path(__file__).with_name("report.html"), Path(__file__).with_name("report.css")
+TEMPLATE, STYLE = Path(__file__).with_name("page.html"), Path(__file__).with_name("page.css")
 
 GENERATOR = "whisper-harvest corpus report"
 """Tells a page of ours from any other file: `corpus report` replaces nothing else."""
@@ -75,8 +75,8 @@ def sounds(samples: Sequence[dict[str, Any]], workspace: Workspace) -> list[byte
         path = workspace.path(sample["media_path"])
         try:
             flac = audio.encode_flac(audio.read_span(path, sample["start_ms"], sample["end_ms"]))
-        except audio.MediaError as error:
-            found.append(str(error))
+        except audio.MediaError:  # which names the place on this machine
+            found.append("the media file is missing or cannot be read")
             continue
         found.append(flac if len(flac) <= room else "this page is full")
         room -= len(flac) if len(flac) <= room else 0
@@ -119,7 +119,7 @@ def cell(value: object) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
-        return f"{value:,.2f}"
+        return f"{value:z,.2f}"  # z: no -0.00
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
