@@ -25,19 +25,6 @@ SEGMENT_MS = 10_000
 SEGMENTS_EACH = 500  # in a recording
 CHANNELS = 100
 WORDS = ("call", "room", "number", "five", "mother", "saw", "seven", "red", "boats", "please")
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """Everything that the catalogue knows of one recording or segment: what `corpus show` tells."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import func, inspect, or_, select
@@ -63,7 +63,10 @@ def _columns(row: Any, *left_out: str) -> dict[str, Any]:
     names = (column.key for column in inspect(type(row)).column_attrs if column.key not in left_out)
     values = {name: getattr(row, name) for name in names}
     return {
-        name: value.isoformat() if isinstance(value, datetime) else value
+        # SQLite forgets the time zone, which is UTC.
+        name: value.replace(tzinfo=value.tzinfo or UTC).isoformat()
+        if isinstance(value, datetime)
+        else value
         for name, value in values.items()
     }
 
@@ -142,17 +145,7 @@ def print_shown(found: dict[str, Any]) -> None:
         console.print_table(
             "Segments",
             ["segment", "verdict", "why", "transcripts and decisions"],
-            [
-                [
-                    f"{each['id']}\n{_span(each)}",
-                    each["verdict"]["verdict"] if each["verdict"] else None,
-                    "; ".join(each["verdict"]["reasons"]) if each["verdict"] else "not judged yet",
-                    "\n".join(
-                        [*map(_told, each["transcripts"]), *map(_decided, each["decisions"])]
-                    ),
-                ]
-                for each in found["segments"]
-            ],
+            [_segment_row(each) for each in found["segments"]],
         )
     for title, rows in (
         ("Models", found["models"]),
@@ -174,8 +167,16 @@ def _fields(row: dict[str, Any]) -> list[list[str]]:
     return lines
 
 
-def _span(segment: dict[str, Any]) -> str:
-    return f"{segment['start_ms'] / 1000:.2f} to {segment['end_ms'] / 1000:.2f} s"
+def _segment_row(segment: dict[str, Any]) -> list[str]:
+    span = f"{segment['start_ms'] / 1000:.2f} to {segment['end_ms'] / 1000:.2f} s"
+    verdict = segment["verdict"]
+    made = [*map(_told, segment["transcripts"]), *map(_decided, segment["decisions"])]
+    return [
+        f"{segment['id']}\n{span}",
+        f"{verdict['verdict']}\n{verdict['thresholds']}" if verdict else "",
+        clean_transcript("; ".join(verdict["reasons"])) if verdict else "not judged yet",
+        "\n".join(made),
+    ]
 
 
 def _told(transcript: dict[str, Any]) -> str:

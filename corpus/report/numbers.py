@@ -14,6 +14,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ from corpus.catalogue import (
     now,
 )
 from corpus.status import SUBTITLES
-from corpus.verdict import agreement_cer
+from corpus.text import error_rates, normalise
 from corpus.workspace import Workspace
 
 VERDICTS = ("keep", "review", "drop", "none")
@@ -98,7 +99,8 @@ def report(workspace: Workspace, catalogue: Catalogue) -> dict[str, Any]:
     judged = _judged(catalogue)
     cers, pairs = _cers(catalogue)
     logprobs = _newest_scores(catalogue, "avg_logprob")
-    paces = [1000 * one.characters / max(1, one.milliseconds) for one in judged if one.characters]
+    paces = {one.id: _pace(one) for one in judged if one.characters}
+    paces |= {id: pace for id, (_, pace) in _newest_scores(catalogue, "chars_per_second").items()}
     return {
         "language": workspace.config.language,
         "made_at": now().isoformat(timespec="seconds"),
@@ -116,7 +118,7 @@ def report(workspace: Workspace, catalogue: Catalogue) -> dict[str, Any]:
                 [value for _, value in logprobs.values()], SCALES["avg_logprob"]
             ),
             "duration": histogram(durations, SCALES["duration"]),
-            "chars_per_second": histogram(paces, SCALES["chars_per_second"]),
+            "chars_per_second": histogram(paces.values(), SCALES["chars_per_second"]),
         },
         "channels": _channels(
             cube, recorded, judged, cers, _newest_scores(catalogue, "align_start_shift")
@@ -128,6 +130,7 @@ def report(workspace: Workspace, catalogue: Catalogue) -> dict[str, Any]:
     }
 
 
+@lru_cache(maxsize=10_000)
 def reason_kind(reason: str) -> str:
     """What a reason is about: its text up to the first colon, or without its numbers."""
     head, colon, _ = reason.partition(":")
@@ -234,12 +237,22 @@ def _judged(catalogue: Catalogue) -> list[Judged]:
     ]
 
 
+def _pace(one: Judged) -> float:
+    """Characters of the text as written for each second of the segment."""
+    return 1000 * (one.characters or 0) / max(1, one.milliseconds)
+
+
 def _kinds(reasons: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(reason_kind(reason) for reason in reasons)) or ("no reason told",)
 
 
-def _newest_scores(catalogue: Catalogue, name: str) -> dict[str, tuple[Channel, float]]:
-    """By segment: its channel, and the score of the newest of its transcripts that has one."""
+def _newest_scores(
+    catalogue: Catalogue, name: str, *kinds: str
+) -> dict[str, tuple[Channel, float]]:
+    """By segment: its channel, and the score of the newest of its transcripts that has one.
+
+    Only transcripts of some `kinds` count, if such are given.
+    """
     query = (
         select(Segment.id, *_CHANNEL, Score.value)
         .select_from(Score)
@@ -249,6 +262,8 @@ def _newest_scores(catalogue: Catalogue, name: str) -> dict[str, tuple[Channel, 
         .filter(Score.name == name)
         .order_by(Transcript.id)
     )
+    if kinds:
+        query = query.filter(Transcript.kind.in_(kinds))
     with catalogue.session() as session:
         rows = session.execute(query).all()
     return {id: (Channel(source, channel), value) for id, source, channel, value in rows}
@@ -259,7 +274,7 @@ def _cers(catalogue: Catalogue) -> tuple[dict[str, tuple[Channel, float]], int]:
 
     Where no score tells it, it is computed, for at most `CER_SAMPLE` segments evenly spread.
     """
-    found = _newest_scores(catalogue, "cer")
+    found = _newest_scores(catalogue, "cer", "subtitle")
 
     def newest(kind: str) -> Any:
         return (
@@ -298,9 +313,16 @@ def _cers(catalogue: Catalogue) -> tuple[dict[str, tuple[Channel, float]], int]:
             rows = session.execute(of_segments).all()
             channels = {id: Channel(source, channel) for id, source, channel in rows}
         for segment, reference, hypothesis in batch:
-            cer = agreement_cer(texts[reference], texts[hypothesis])
-            found[segment] = (channels[segment], cer)
+            found[segment] = (channels[segment], _cer(texts[reference], texts[hypothesis]))
     return found, pairs
+
+
+def _cer(reference: str, hypothesis: str) -> float:
+    """CER of two normalised texts; 1.0 where only the reference is empty."""
+    reference, hypothesis = normalise(reference), normalise(hypothesis)
+    if not reference:
+        return float(bool(hypothesis))
+    return error_rates([reference], [hypothesis]).cer
 
 
 def _reviewers(session: Session) -> list[dict[str, Any]]:
@@ -542,13 +564,18 @@ def _runs(folder: Path) -> Iterator[dict[str, Any]]:
         yield {
             "name": path.parent.name,
             "status": record.get("status"),
-            "model": record["config"].get("model"),
+            "model": _model_name(record["config"].get("model") or ""),
             "datasets": [Path(name).name for name in record["config"].get("datasets") or []],
             "steps": record["config"].get("steps"),
             "best_step": best.get("step"),
             "dev_wer": best.get("dev_wer"),
             "dev_cer": best.get("dev_cer"),
         }
+
+
+def _model_name(model: str) -> str:
+    """The name of a model; the place of its folder on a disk is nobody's business."""
+    return Path(model).name if Path(model).is_absolute() else model
 
 
 def _evaluations(path: Path) -> list[dict[str, Any]]:

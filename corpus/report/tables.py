@@ -76,7 +76,7 @@ def tables(found: dict[str, Any]) -> list[Table]:
             "channels",
             "Channels that deserve a second look",
             "In the order of median CER between subtitle and model, times hours. The start shift "
-            "is a median too; machine-made are subtitle tracks that look it. "
+            "is a median too, in seconds; machine-made are subtitle tracks that look it. "
             f"Shown: {min(CHANNELS_SHOWN, len(found['channels']))} of {len(found['channels'])}.",
             (
                 *("channel", "source", "recordings", "hours", "kept", "median CER"),

@@ -162,7 +162,11 @@ class TestErrors:
         assert "Traceback" not in outcome.err
 
     def test_a_defect_is_one_line_too_and_tells_of_debug(
-        self, corpus: Corpus, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+        self,
+        corpus: Corpus,
+        workspace: Workspace,
+        catalogue: Catalogue,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         def broken(*_: object) -> None:
             raise RuntimeError("first line\nsecond line")

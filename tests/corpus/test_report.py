@@ -14,7 +14,6 @@ from corpus.catalogue import Catalogue, Decision, Score, Segment, Transcript, Ve
 from corpus.report import numbers
 from corpus.report.numbers import Scale, histogram, reason_kind, report
 from corpus.report.tables import histogram_table, tables
-from corpus.verdict import agreement_cer
 from corpus.workspace import Workspace
 
 from .conftest import AddRecording, Corpus
@@ -215,12 +214,13 @@ def test_a_value_on_an_edge_begins_a_bin_and_the_outer_bins_are_open() -> None:
 def test_cer_is_the_score_where_there_is_one_and_computed_where_there_is_none(
     workspace: Workspace, catalogue: Catalogue, add_recording: AddRecording
 ) -> None:
-    scored, unscored, _ = add_recording(
+    scored, unscored, *_ = add_recording(
         "one",
         [
             {"text": "red boats", "kind": "subtitle", "scores": {"cer": 0.75}},
             {"text": "blue boats", "kind": "subtitle"},
             {"text": "nobody heard it", "kind": "subtitle"},
+            {"text": "no subtitle", "kind": "release", "scores": {"cer": 0.9}},
         ],
     )
     hear(catalogue, scored, "red boats")
@@ -228,8 +228,7 @@ def test_cer_is_the_score_where_there_is_one_and_computed_where_there_is_none(
     hear(catalogue, unscored, "blue goats")
     found = report(workspace, catalogue)["histograms"]["cer"]
     assert (found["values"], found["of"]) == (2, 2)
-    assert agreement_cer("blue boats", "blue goats") == pytest.approx(0.1)
-    assert found["median"] == pytest.approx((0.75 + 0.1) / 2)
+    assert found["median"] == pytest.approx((0.75 + 0.1) / 2)  # one letter of ten is another
 
 
 def test_of_many_segments_an_even_choice_is_computed_and_told(
@@ -253,7 +252,11 @@ def test_lengths_pace_and_certainty_are_counted(
     workspace: Workspace, catalogue: Catalogue, add_recording: AddRecording, judge: Judge
 ) -> None:
     one, two = add_recording(
-        "one", [{"seconds": 2.0, "text": "x" * 30}, {"seconds": 30.0, "text": "x" * 900}]
+        "one",
+        [
+            {"seconds": 2.0, "text": "x" * 30},
+            {"seconds": 30.0, "text": "x" * 900, "scores": {"chars_per_second": 29.0}},
+        ],
     )
     judge(one, "keep")
     judge(two, "keep")
@@ -266,7 +269,11 @@ def test_lengths_pace_and_certainty_are_counted(
         return {label: n for label, n in histogram_table(name, found[name]).rows if n}
 
     assert filled("duration") == {"2 to 3": 1, "29 and more": 1}
-    assert filled("chars_per_second") == {"14 to 16": 1, "30 to 32": 1}
+    # As scored, else as written.
+    assert filled("chars_per_second") == {
+        "14 to 16": 1,
+        "28 to 30": 1,
+    }
     assert filled("avg_logprob") == {"below -1.9": 1, "-0.3 to -0.2": 1}
 
 

@@ -88,6 +88,7 @@ def test_a_recording_is_told_with_its_provenance_and_all_of_its_segments(
     assert (second["transcripts"], second["verdict"]) == ([], None)
     assert [model["origin"] for model in found["models"]] == ["small@1"]
     assert [failure["message"] for failure in found["failures"]] == ["torn"]
+    assert recording["added_at"].endswith("+00:00")
     json.dumps(found)
 
 
