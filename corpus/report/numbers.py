@@ -18,7 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, case, func, literal_column, select
+from sqlalchemy import Select, Text, case, cast, func, literal_column, select
 from sqlalchemy.orm import Session, selectinload
 
 from corpus import __version__, engine
@@ -130,7 +130,6 @@ def report(workspace: Workspace, catalogue: Catalogue) -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=10_000)
 def reason_kind(reason: str) -> str:
     """What a reason is about: its text up to the first colon, or without its numbers."""
     head, colon, _ = reason.partition(":")
@@ -139,7 +138,7 @@ def reason_kind(reason: str) -> str:
 
 def histogram(values: Iterable[float], scale: Scale, of: int | None = None) -> dict[str, Any]:
     """Counts by bin with the median; `of` is how many values there would be without sampling."""
-    known = list(values)
+    known = [value for value in values if math.isfinite(value)]
     counts = [0] * scale.bins
     for value in known:
         # A hair more, so that 0.15 is in the bin that begins with 0.15 and not in the one before.
@@ -222,8 +221,9 @@ def _durations(session: Session) -> list[float]:
 
 
 def _judged(catalogue: Catalogue) -> list[Judged]:
+    reasons = cast(Verdict.reasons, Text)
     query = (
-        select(Segment.id, *_CHANNEL, _VERDICT, Verdict.reasons, _MS, func.length(Transcript.text))
+        select(Segment.id, *_CHANNEL, _VERDICT, reasons, _MS, func.length(Transcript.text))
         .select_from(Verdict)
         .join(Segment, Segment.id == Verdict.segment_id)
         .join(Recording, Recording.id == Segment.recording_id)
@@ -242,8 +242,11 @@ def _pace(one: Judged) -> float:
     return 1000 * (one.characters or 0) / max(1, one.milliseconds)
 
 
-def _kinds(reasons: Sequence[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(reason_kind(reason) for reason in reasons)) or ("no reason told",)
+@lru_cache(maxsize=10_000)
+def _kinds(reasons: str) -> tuple[str, ...]:
+    """The kinds of a JSON list of reasons, which many segments have in common."""
+    kinds = dict.fromkeys(reason_kind(reason) for reason in json.loads(reasons))
+    return tuple(kinds) or ("no reason told",)
 
 
 def _newest_scores(
