@@ -59,6 +59,18 @@ def _open(workspace: Path | None) -> tuple[Workspace, Catalogue]:
     return found, Catalogue(found.catalogue_url)
 
 
+def _open_to_read(workspace: Path | None) -> tuple[Workspace, Catalogue]:
+    """As `_open`, for commands that only look: a catalogue that is gone is told, not made anew."""
+    space = open_workspace(workspace)
+    if space.config.catalogue is None and not (space.root / "catalogue.sqlite").exists():
+        console.say(
+            f"warning: {space.root} has no catalogue.sqlite, so nothing is known here; put it "
+            "back, or begin a new one with `corpus fetch` or `corpus add`"
+        )
+        return space, Catalogue("sqlite://")
+    return space, Catalogue(space.catalogue_url)
+
+
 def _tell(
     counts: "Counts", what: str, as_json: bool, words: tuple[str, str] = ("done", "failed")
 ) -> None:
@@ -627,11 +639,73 @@ def status(
 
     Example: corpus status --json
     """
-    from corpus import report
+    from corpus.status import print_status
+    from corpus.status import status as find_status
 
-    _, catalogue = _open(workspace)
-    found = report.status(catalogue)
+    _, catalogue = _open_to_read(workspace)
+    found = find_status(catalogue)
     if as_json:
         console.print_json(found)
     else:
-        report.print_status(found)
+        print_status(found)
+
+
+@app.command()
+def show(
+    id: Annotated[str, typer.Argument(help="Of a recording, a segment, or what was not taken.")],
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show everything that is known of one recording or segment, by its id.
+
+    Where it is from and under which licence, its subtitles, transcripts, scores, decisions and
+    verdicts; or why it was not taken.
+
+    Example: corpus show youtube:dQw4w9WgXcQ
+    """
+    from corpus.show import print_shown
+    from corpus.show import show as find
+
+    _, catalogue = _open_to_read(workspace)
+    found = find(catalogue, id)
+    if as_json:
+        console.print_json(found)
+    else:
+        print_shown(found)
+
+
+@app.command()
+def report(
+    html: Annotated[
+        Path | None, typer.Option(help="Write one page with plots and samples to listen to.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Report hours by source, label and verdict, why hours were lost, and the worst channels.
+
+    The page holds all it shows and is read offline. An earlier report is replaced, no other file.
+
+    Example: corpus report --html report.html
+    """
+    from corpus.report.numbers import report as find
+    from corpus.report.tables import print_report
+
+    space, catalogue = _open_to_read(workspace)
+    if html is not None:
+        from corpus.report.page import check_target
+
+        check_target(html)  # before the work
+    found = find(space, catalogue)
+    if html is not None:
+        from corpus.report.page import write_page
+
+        write_page(html, found, space)
+    if as_json:
+        console.print_json(found)
+    elif html is not None:
+        print(f"{html} is written; it opens in any browser")
+    else:
+        print_report(found)

@@ -76,6 +76,14 @@ def test_status_is_timed_on_a_catalogue_of_the_size_asked_for(capsys):
     assert all(figure["value"] > 0 and figure["beside_value"] == 2.0 for figure in (plain, machine))
 
 
+def test_the_report_is_timed_with_and_without_scores(capsys):
+    assert main(["report", "--segments", "30", "--json"]) == 0
+    scored, computed = json.loads(capsys.readouterr().out)
+    assert scored["name"] == "report of 30 segments, CER in the scores"
+    assert computed["name"] == "report of 30 segments, CER to be computed"
+    assert all(figure["value"] > 0 for figure in (scored, computed))
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
