@@ -136,7 +136,7 @@ def _tombstones(session: Session, id: str, recording: Recording | None) -> list[
 
 
 def print_shown(found: dict[str, Any]) -> None:
-    """The same as tables. What comes from the web is stripped of control characters."""
+    """The same as tables."""
     if found["recording"]:
         console.print_table(
             found["recording"]["id"], ["field", "value"], _fields(found["recording"])
