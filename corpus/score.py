@@ -9,10 +9,11 @@ Some 60 µs a segment, most of them for normalising its texts.
 import re
 import tomllib
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, cast
 
 from rapidfuzz.distance import Levenshtein
 
@@ -97,6 +98,10 @@ _WORD_LOOP = re.compile(rf"(?<!\S)((?:\S+ ){{1,{LOOP_WORDS}}}?)\1{{{LOOP_TIMES -
 _CHARACTER_LOOP = re.compile(rf"(.{{2,{LOOP_CHARACTERS}}}?)\1{{{LOOP_TIMES - 1},}}")
 
 
+Opcode = tuple[str, int, int, int, int]
+"""equal, insert, delete or replace; spans [start, end) of the one and of the other."""
+
+
 @dataclass(frozen=True, slots=True)
 class Text:
     """A transcript as it is scored: kind, origin, the text, and what its model said of it."""
@@ -147,7 +152,7 @@ def compare(label: str, heard: str) -> Comparison:
     size = len(label)
     window = min(EDGE_CHARACTERS, (size + 1) // 2)
     edits = inserted = deleted = head = tail = head_missing = tail_missing = outer = cut = 0
-    for tag, start, end, heard_start, heard_end in Levenshtein.opcodes(label, heard).as_list():
+    for tag, start, end, heard_start, heard_end in _opcodes(label, heard):
         if tag == "equal":
             continue
         length = heard_end - heard_start or end - start
@@ -187,6 +192,12 @@ def compare(label: str, heard: str) -> Comparison:
     )
 
 
+def _opcodes(one: Sequence[Hashable], other: Sequence[Hashable]) -> list[Opcode]:
+    """The steps of an alignment; as plain tuples, which are read in half the time."""
+    steps: Any = Levenshtein.opcodes(one, other)
+    return cast(list[Opcode], steps.as_list())
+
+
 def _numbers_folded(label: str, heard: str) -> tuple[str, str, int]:
     """Both texts with one zero for each number that only one of them writes in digits.
 
@@ -223,7 +234,7 @@ def _blocks(one: list[str], other: list[str]) -> list[list[int]]:
     """Spans [a, b) and [c, d) of two lists of words, equal and different in turn."""
     blocks: list[list[int]] = []
     was_equal = True
-    for tag, a, b, c, d in Levenshtein.opcodes(one, other):
+    for tag, a, b, c, d in _opcodes(one, other):
         if blocks and not was_equal and tag != "equal":
             blocks[-1][1], blocks[-1][3] = b, d
         else:
