@@ -11,7 +11,8 @@ import tomllib
 import unicodedata
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from operator import eq
 from pathlib import Path
 from typing import Any, cast
 
@@ -89,7 +90,7 @@ _WRITTEN_IN = {
 
 # Thai, Lao, Tibetan, Burmese, Khmer, Japanese and Chinese put no spaces between words.
 _UNSPACED = "\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff"
-_IS_UNSPACED = re.compile(f"[{_UNSPACED}]")
+_UNSPACED_LETTER = re.compile(f"[{_UNSPACED}]")
 _UNIT = re.compile(rf"[{_UNSPACED}]|[^\W\d_{_UNSPACED}][^\s\d{_UNSPACED}]*")
 _DIGIT = re.compile(r"\d")
 _TOKEN = re.compile(rf" ?(?:\d[^\s{_UNSPACED}]*|[{_UNSPACED}]|[^\s\d{_UNSPACED}]+)")
@@ -266,13 +267,18 @@ def _number(digits: list[str], words: list[str]) -> tuple[list[str], list[str]] 
 def find_loop(text: str) -> str | None:
     """How a normalised text repeats itself, in words, or None."""
     words = text.split()
-    if len(words) >= LOOP_TIMES and len(set(words)) <= len(words) - LOOP_TIMES + 1:
+    # Cheap, and passed by hardly any text: enough words that are the same as one shortly before.
+    if any(
+        sum(map(eq, words, words[size:])) >= size * (LOOP_TIMES - 1)
+        for size in range(1, LOOP_WORDS + 1)
+    ):
         found = _WORD_LOOP.search(text + " ")
         if found:
             return _times(found, text + " ")
-        if len(words) >= FEW_WORDS and len(set(words)) <= FEW_SHARE * len(words):
-            return f"{len(set(words))} different words of {len(words)}"
-    if _IS_UNSPACED.search(text):
+    different = len(set(words))
+    if len(words) >= FEW_WORDS and different <= FEW_SHARE * len(words):
+        return f"{different} different words of {len(words)}"
+    if _is_unspaced(text):
         joined = text.replace(" ", "")
         found = _CHARACTER_LOOP.search(joined)
         return _times(found, joined) if found else None
@@ -286,11 +292,15 @@ def _times(found: re.Match[str], text: str) -> str:
 
 def find_long_word(text: str, language: str) -> str | None:
     """A word of a normalised text that is too long to be one, where words have spaces around."""
-    if len(text) < LONG_WORD or _IS_UNSPACED.search(text):
-        return None
     longest = max(text.split(), key=len, default="")
+    if len(longest) < LONG_WORD or _is_unspaced(text):
+        return None
     limit = LONG_COMPOUND if base_language(language) in _COMPOUNDING.split() else LONG_WORD
     return longest if len(longest) >= limit else None
+
+
+def _is_unspaced(text: str) -> bool:
+    return not text.isascii() and _UNSPACED_LETTER.search(text) is not None
 
 
 @lru_cache(maxsize=64)
@@ -302,7 +312,9 @@ def scripts_of(language: str) -> frozenset[str]:
 
 @lru_cache(maxsize=65_536)
 def _script(character: str) -> str:
-    """LATIN, CYRILLIC, HAN ...; empty for what every script uses."""
+    """LATIN, CYRILLIC, HAN ...; empty for what is no letter or of no script."""
+    if not character.isalpha():
+        return ""
     name = unicodedata.name(character, "").replace("-", " ").split(" ")[0]
     if name in {"", "MODIFIER", "COMBINING"}:
         return ""
@@ -318,8 +330,10 @@ def script_share(text: str, language: str) -> float | None:
     scripts = scripts_of(language)
     if not scripts:
         return None
-    if text.isascii():
-        return float("LATIN" in scripts) if any(map(str.isalpha, text)) else None
+    # Hardly any text has more than one script.
+    used = {script for character in set(text) if (script := _script(character))}
+    if used <= scripts or used.isdisjoint(scripts):
+        return float(used <= scripts) if used else None
     found = [script for unit in _UNIT.findall(text) if (script := _script(unit[0]))]
     return sum(script in scripts for script in found) / len(found) if found else None
 
@@ -335,13 +349,21 @@ class Phrases:
         """Whether a text, as written, is nothing but who made the subtitles, or an address."""
         return 0 < len(text) <= CREDIT_CHARACTERS and self.credits.match(text, at_an_end=True)
 
+    @cached_property
+    def _beginnings(self) -> frozenset[str]:
+        return frozenset(phrase.split()[0] for phrase in self.hallucinations)
+
     def is_hallucination(self, text: str) -> bool:
         """Whether a normalised text is one of the sentences, once or over and over."""
         words = text.split()
-        return any(
-            " ".join(words[:size]) in self.hallucinations
-            for size in range(1, len(words) + 1)
-            if len(words) % size == 0 and words[:size] * (len(words) // size) == words
+        return (
+            bool(words)
+            and words[0] in self._beginnings
+            and any(
+                " ".join(words[:size]) in self.hallucinations
+                for size in range(1, len(words) + 1)
+                if len(words) % size == 0 and words[:size] * (len(words) // size) == words
+            )
         )
 
 
@@ -358,7 +380,9 @@ def phrases_for(language: str, workspace: Path | None = None) -> Phrases:
     if workspace is not None:
         known += read_own_credits(workspace / OWN_HALLUCINATIONS)
         own_credits = read_own_credits(workspace / OWN_CREDITS)
-    return Phrases(credits_for(language, own_credits), frozenset(map(normalise, known)))
+    return Phrases(
+        credits_for(language, own_credits), frozenset(filter(None, map(normalise, known)))
+    )
 
 
 @dataclass(frozen=True, slots=True)
