@@ -151,7 +151,7 @@ def compare(label: str, heard: str) -> Comparison:
         ins, dels = (1.0, 0.0) if heard else (0.0, 1.0)
         return Comparison(1.0, 1.0, 1.0, 1.0, ins, dels, 1.0, 0.0, 0, 0, numbers)
     size = len(label)
-    window = min(EDGE_CHARACTERS, (size + 1) // 2)
+    window = min(EDGE_CHARACTERS, size // 2)
     edits = inserted = deleted = head = tail = head_missing = tail_missing = outer = cut = 0
     for tag, start, end, heard_start, heard_end in _opcodes(label, heard):
         if tag == "equal":

@@ -59,6 +59,11 @@ FLAGS = {
 """Kinds of reasons that speak against one."""
 
 UNKNOWN_REASON = "other"
+"""The kind of a reason in older words."""
+
+HALF = 0.5
+"""More than half of a text's words in another script are no foreign names in it, and more than half
+of a text around the ends of another is no word that was cut off."""
 
 
 def reason_kind(reason: str) -> str:
@@ -143,13 +148,16 @@ def judge(
 def _subtitle(heard: Text | None, measures: Measures, thresholds: Thresholds) -> list[Finding]:
     if not measures.normal:
         return [_silence(heard, measures, thresholds)]
-    if heard is None or measures.comparison is None:
-        told = "unchecked: no model has listened to it"
-        main, agrees, details = Finding(thresholds.unchecked, told), False, []
+    comparison = measures.comparison
+    agrees = comparison is not None and comparison.cer <= thresholds.max_cer
+    details: list[Finding] = []
+    if heard is None or comparison is None:
+        main = Finding(thresholds.unchecked, "unchecked: no model has listened to it")
+    elif not agrees and (loop := measures.heard_loop or _gzip_loop(heard, thresholds)):
+        main = Finding(thresholds.unchecked, f"unchecked: the model goes round, {loop}")
     else:
-        agrees = measures.comparison.cer <= thresholds.max_cer
-        main = _agreement(heard, measures, measures.comparison, thresholds)
-        details = _details(heard, measures.comparison, main, thresholds)
+        main = _agreement(heard, measures, comparison, thresholds)
+        details = _details(heard, comparison, main, thresholds)
     # What explains a disagreement stands before it, and is as bad.
     worse = REVIEW if main.verdict == KEEP else main.verdict
     causes = []
@@ -157,7 +165,7 @@ def _subtitle(heard: Text | None, measures: Measures, thresholds: Thresholds) ->
         causes.append(Finding(worse, "credits: it tells who made the subtitles"))
     # A word or two of another script may be said; all of a text that is in one is a translation.
     share = measures.script_share
-    if share is not None and share < (0.5 if agrees else thresholds.min_script_share):
+    if share is not None and share < (HALF if agrees else thresholds.min_script_share):
         causes.append(Finding(worse, _script_reason(share)))
     if not agrees and measures.loop is not None:
         causes.append(Finding(worse, f"repeated phrase: {measures.loop}"))
@@ -175,14 +183,11 @@ def _agreement(
     if cer <= thresholds.max_cer:
         return Finding(KEEP, f"subtitle: {told}")
     told = f"{told} (limit {thresholds.max_cer:.2f})"
-    loop = measures.heard_loop or _gzip_loop(heard, thresholds)
-    if loop is not None:
-        return Finding(thresholds.unchecked, f"unchecked: the model goes round, {loop}")
     verdict = REVIEW if cer <= thresholds.review_cer else DROP
-    if not measures.heard or measures.heard_invented:
+    if not measures.heard or measures.heard_invented or _hears_none(heard, thresholds):
         return Finding(verdict, f"no speech: the model hears {_quoted(heard.text)}")
     # Where only the ends differ, words may have been cut off; a person can put them back.
-    if verdict == DROP and comparison.core_cer <= thresholds.max_cer and comparison.edges <= 0.5:
+    if verdict == DROP and comparison.core_cer <= thresholds.max_cer and comparison.edges <= HALF:
         verdict = REVIEW
     return Finding(verdict, f"{'differs' if verdict == REVIEW else 'wrong text'}: {told}")
 
@@ -237,7 +242,7 @@ def _pseudo(label: Text, measures: Measures, thresholds: Thresholds) -> list[Fin
     said_none = no_speech > thresholds.no_speech
     if not measures.normal:
         return [Finding(DROP, "no speech: the model hears nothing")]
-    if said_none and (logprob is None or logprob < thresholds.review_logprob):
+    if _hears_none(label, thresholds):
         return [Finding(DROP, f"no speech: probability {no_speech:.2f}, {_logprob(logprob)}")]
     found = []
     loop = measures.loop or _gzip_loop(label, thresholds)
@@ -254,6 +259,13 @@ def _pseudo(label: Text, measures: Measures, thresholds: Thresholds) -> list[Fin
         found.append(Finding(REVIEW, _script_reason(share)))
     found += _spoken_language(label, REVIEW, thresholds)
     return [*found, *_words(measures, thresholds)]
+
+
+def _hears_none(text: Text, thresholds: Thresholds) -> bool:
+    """Whether its model thinks that nothing is said, and is not sure of what it wrote."""
+    logprob = text.scores.get("avg_logprob", float("-inf"))
+    no_speech = text.scores.get("no_speech_prob", 0.0)
+    return no_speech > thresholds.no_speech and logprob < thresholds.review_logprob
 
 
 def _confidence(logprob: float | None, agreement: float | None, thresholds: Thresholds) -> Finding:
