@@ -58,6 +58,8 @@ FLAGS = {
 }
 """Kinds of reasons that speak against one."""
 
+UNTRANSCRIBED = "untranscribed speech"
+
 UNKNOWN_REASON = "other"
 """The kind of a reason in older words."""
 
@@ -142,6 +144,8 @@ def judge(
             found.append(Finding(KEEP, f"left aside: machine subtitles ({why})"))
     # Stable: of equally bad findings the first decides.
     found.sort(key=lambda finding: -VERDICTS.index(finding.verdict))
+    if evidence.heard is not None and reason_kind(found[0].reason) == UNTRANSCRIBED:
+        label = evidence.heard  # what a person is shown to correct: the subtitle has nothing
     return Judgement(found, label.id)
 
 
@@ -232,7 +236,7 @@ def _silence(heard: Text | None, measures: Measures, thresholds: Thresholds) -> 
     sure = heard.scores.get("avg_logprob", float("-inf")) >= thresholds.min_logprob
     if no_speech > thresholds.no_speech and (measures.heard_invented or not sure):
         return Finding(KEEP, f"silence: no-speech probability {no_speech:.2f}")
-    return Finding(REVIEW, f"untranscribed speech: the model hears {_quoted(heard.text)}")
+    return Finding(REVIEW, f"{UNTRANSCRIBED}: the model hears {_quoted(heard.text)}")
 
 
 def _pseudo(label: Text, measures: Measures, thresholds: Thresholds) -> list[Finding]:

@@ -205,9 +205,9 @@ class TestSilence:
             assert reason_kind(found.reasons[0]) == "silence"
 
     def test_goes_to_a_person_where_the_model_hears_speech(self) -> None:
-        assert judged(("subtitle", ""), ("pseudo", TEXT, SURE)).reasons == [
-            f"untranscribed speech: the model hears “{TEXT}”"
-        ]
+        found = judged(("subtitle", ""), ("pseudo", TEXT, SURE))
+        assert found.reasons == [f"untranscribed speech: the model hears “{TEXT}”"]
+        assert (found.verdict, found.transcript_id) == (REVIEW, 2)  # what is heard is shown
 
     def test_unheard_is_unchecked(self) -> None:
         assert kinds(("subtitle", "")) == ["unchecked"]
