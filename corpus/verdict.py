@@ -249,9 +249,10 @@ def _pseudo(label: Text, measures: Measures, thresholds: Thresholds) -> list[Fin
     if _hears_none(label, thresholds):
         return [Finding(DROP, f"no speech: probability {no_speech:.2f}, {_logprob(logprob)}")]
     found = []
-    loop = measures.loop or _gzip_loop(label, thresholds)
-    if loop is not None:
+    if (loop := _gzip_loop(label, thresholds)) is not None:
         found.append(Finding(DROP, f"repeated phrase: {loop}"))
+    elif measures.loop is not None:  # people, too, say "no, no, no, no"
+        found.append(Finding(REVIEW, f"repeated phrase: {measures.loop}"))
     if measures.is_credit:
         found.append(Finding(DROP, "credits: it tells who made the subtitles"))
     elif measures.is_hallucination:
