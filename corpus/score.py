@@ -3,7 +3,7 @@
 What a label says is compared with what a model hears by one global alignment of characters, which
 gives CER, the CER of the first and last characters, and what only one of the two has. A text alone
 tells whether it loops, is in the language's script, or is what models write where nobody speaks.
-Some 60 µs a segment, most of them for normalising its texts.
+Some 90 µs a segment, of which the alignment takes 20.
 """
 
 import re
@@ -427,8 +427,11 @@ HEARD = (
     "no_speech_prob",
     "compression_ratio",
     "temperature",
+    "fallback",
     "language_prob",
     "align_prob_median",
+    "align_start_shift",
+    "align_end_shift",
 )
 """Names of the scores that labelling stores with a pseudo-label; any of them may be absent."""
 

@@ -1,8 +1,8 @@
 """Keep, review or drop: scores and decisions against a versioned set of thresholds.
 
 Nothing is deleted. A verdict says which transcript of a segment would be trained on and why, so
-thresholds can be changed and applied again: 100,000 segments take some 15 s, most of them for
-scoring their texts anew, so that no verdict rests on a score of other texts.
+thresholds can be changed and applied again: 100,000 segments take half a minute of one core. Their
+texts are scored anew each time, so that no verdict rests on a score of other texts.
 """
 
 from array import array

@@ -108,7 +108,7 @@ def test_scoring_reports_pairs_and_verdicts_beside_what_is_wanted(capsys):
     found = {(f["name"], f["beside"]): f for f in json.loads(capsys.readouterr().out)}
     assert found["comparing a usual pair", "wanted"]["ratio"] < 1
     assert found["comparing the worst pair", "wanted"]["ratio"] < 1
-    steps = {name for (name, _), figure in found.items() if figure["unit"] == "s"}
+    steps = {name for (name, _), figure in found.items() if figure["unit"] == "µs a segment"}
     assert {"the first verdicts, with their scores", "what if it were strict", "strict"} <= steps
 
 
