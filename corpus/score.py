@@ -252,12 +252,11 @@ def _number(digits: list[str], words: list[str]) -> tuple[list[str], list[str]] 
     where = [i for i, token in enumerate(digits) if _DIGIT.search(token)]
     if not where or any(_DIGIT.search(token) for token in words):
         return None
-    before, after = where[0], len(digits) - where[-1] - 1
-    spelled = words[before : len(words) - after]
+    before, end = where[0], len(words) - (len(digits) - where[-1] - 1)
+    spelled = "".join(words[before:end]).replace(" ", "") if before < end else ""
     count = sum(map(str.isdecimal, "".join(digits[before : where[-1] + 1])))
-    if not 0 < len("".join(spelled).replace(" ", "")) <= DIGIT_CHARACTERS * count:
+    if not 0 < len(spelled) <= DIGIT_CHARACTERS * count:
         return None
-    end = len(words) - after
     return (
         [*digits[:before], " 0", *digits[where[-1] + 1 :]],
         [*words[:before], " 0", *words[end:]],

@@ -144,6 +144,7 @@ class TestNumbers:
             ("we have five boats", "we have nine boats"),
             ("we have 5 boats", "we have boats"),
             ("at 5", "at home with all of my brothers and sisters"),
+            ("so 5 of the big red old boats", "so it was big"),
         ],
     )
     def test_another_number_or_none_is_one(self, one: str, two: str) -> None:
