@@ -391,10 +391,18 @@ def label(
 @app.command()
 def verdict(
     preset: Annotated[
-        str | None, typer.Option(help="strict, default, lenient or trusting.")
+        str | None, typer.Option(help="default, strict, lenient, relative or trusting.")
     ] = None,
     thresholds: Annotated[
         Path | None, typer.Option(help="Own thresholds, in the form of the built-in file.")
+    ] = None,
+    what_if: Annotated[
+        str | None,
+        typer.Option("--what-if", help="A preset: tell what it would change, and change nothing."),
+    ] = None,
+    explain: Annotated[
+        str | None,
+        typer.Option(help="Id of a segment or recording: tell why, and change nothing."),
     ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -402,14 +410,36 @@ def verdict(
 ) -> None:
     """Decide from scores and reviews which segments to keep, review or drop.
 
-    Example: corpus verdict --preset strict
+    Example: corpus verdict --what-if strict; corpus verdict --preset strict
     """
-    from corpus.verdict import PRESETS_FILE, apply_verdicts, read_thresholds
+    from corpus import explain as explaining
+    from corpus.score import phrases_for
+    from corpus.thresholds import PRESETS_FILE, read_thresholds
+    from corpus.verdict import Rules, apply_verdicts
 
     space, catalogue = _open(workspace)
-    name = preset or space.config.verdict.preset
+    if what_if and (preset or explain):
+        raise UserError("--what-if names a preset of its own and goes alone; leave the other out")
+    name = what_if or preset or space.config.verdict.preset
     values = read_thresholds(name, thresholds or PRESETS_FILE)
-    counts = apply_verdicts(catalogue, name, values, space.config.language)
+    language = space.config.language
+    phrases = phrases_for(language, space.root)
+    if what_if:
+        forecast = explaining.forecast(catalogue, Rules(catalogue, values, language, phrases))
+        if as_json:
+            console.print_json({"preset": name, **asdict(forecast)})
+        else:
+            explaining.print_forecast(forecast, name)
+        return
+    if explain:
+        rules = Rules(catalogue, values, language, phrases)
+        explanation = explaining.explain(catalogue, rules, explain)
+        if as_json:
+            console.print_json({"preset": name, **explanation})
+        else:
+            explaining.print_explanation(explanation)
+        return
+    counts = apply_verdicts(catalogue, name, values, language, phrases)
     if as_json:
         console.print_json({"preset": name, **counts})
     else:

@@ -111,6 +111,15 @@ def test_decoding_reports_itself_beside_goal_limit_and_peers(capsys):
     assert all(figure["ratio"] > 0 for figure in found.values())
 
 
+def test_scoring_reports_pairs_and_verdicts_beside_what_is_wanted(capsys):
+    assert main(["scoring", "--segments", "40", "--json"]) == 0
+    found = {(f["name"], f["beside"]): f for f in json.loads(capsys.readouterr().out)}
+    assert found["comparing a usual pair", "wanted"]["ratio"] < 1
+    assert found["comparing the worst pair", "wanted"]["ratio"] < 1
+    steps = {name for (name, _), figure in found.items() if figure["unit"] == "µs a segment"}
+    assert {"the first verdicts, with their scores", "what if it were strict", "strict"} <= steps
+
+
 def test_the_talk_to_be_decoded_has_the_length_asked_for(tmp_path):
     write_talk(tmp_path / "talk.webm", 2.5)
     assert len(decode(tmp_path / "talk.webm")) / 16_000 == pytest.approx(2.5, abs=0.05)
