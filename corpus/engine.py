@@ -15,6 +15,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sized
@@ -300,6 +301,8 @@ def _open_pool(workers: Workers, work: bytes, most: int, gpu: bool) -> _Pool:
     """As many workers as are asked for and can be of use."""
     if workers.engine not in ENGINES:
         raise UserError(f"no engine {workers.engine!r}; there are: {', '.join(ENGINES)}")
+    if workers.count is not None and workers.count < 1:
+        raise UserError(f"{workers.count} workers do no work; give 1 or more")
     if workers.engine == RAY:
         return _Actors(work, workers.count, most, gpu)
     return _Processes(work, min(workers.count or 1, most))
@@ -361,11 +364,20 @@ class _Processes:
 
 def _serve(pipe: "connection.Connection[bytes, bytes]", work: bytes, threads: int) -> None:
     """A worker process: answer batches until the other end is gone."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     worker = _Worker(work)
     with contextlib.suppress(EOFError, OSError):
         while True:
             pipe.send_bytes(worker.answer(pipe.recv_bytes()))
+
+
+def _end_with_parent() -> None:
+    """Leave nothing running, and no GPU taken, where the parent was killed in the midst of work."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 class _Actors:
