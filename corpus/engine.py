@@ -87,59 +87,52 @@ def run(
     Raises:
         UserError: workers die before they have begun, or there is no such engine.
     """
-    found = outcomes(items, Each(work), total=total, enough=enough, workers=workers)
-    return _store(found, save, fail, _length(items, total), desc, unit)
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    wanted = takewhile(lambda _: not enough(), items)
+
+    def store(batch: list[Item], found: list[Result | ItemError]) -> None:
+        for item, outcome in zip(batch, found, strict=True):
+            if isinstance(outcome, ItemError):
+                fail(item, outcome)
+            else:
+                save(item, outcome)
+
+    found = outcomes(([item] for item in wanted), Each(work), most=total, workers=workers)
+    return save_batches(found, store, total=total, desc=desc, unit=unit)
 
 
-def run_batches(
-    items: Iterable[Item],
-    work: Callable[[list[Item]], list[Result | ItemError]],
-    save: Callable[[Item, Result], None],
-    fail: Callable[[Item, ItemError], None],
+def save_batches(
+    found: Generator[tuple[list[Item], list[Result | ItemError]], None, None],
+    save: Callable[[list[Item], list[Result | ItemError]], None],
     *,
-    size: int,
-    desc: str,
-    unit: str,
-    total: int | None = None,
-    workers: Workers = HERE,
-    gpu: bool = False,
-) -> Counts:
-    """As `run`, with work on lists of up to `size` items that returns an outcome for each.
-
-    In every worker it is called with an empty list first: what it has to load is loaded then, so
-    that an error in that is told before an item is tried. `gpu`: it runs on one if there is one.
-    """
-    found = outcomes(items, work, size=size, total=total, workers=workers, gpu=gpu)
-    return _store(found, save, fail, _length(items, total), desc, unit)
-
-
-def _store(
-    found: Generator[tuple[Item, Result | ItemError], None, None],
-    save: Callable[[Item, Result], None],
-    fail: Callable[[Item, ItemError], None],
     total: int | None,
     desc: str,
     unit: str,
 ) -> Counts:
+    """Save each batch of `outcomes` as it comes, with a progress bar over the `total` of items.
+
+    Failures are told at the end.
+    """
     done = 0
     reasons: list[str] = []
+
+    def saved() -> Iterator[Result | ItemError]:
+        for batch, results in found:
+            save(batch, results)
+            yield from results
+
     with contextlib.closing(found):
-        for item, outcome in console.progress(found, total=total, desc=desc, unit=unit):
+        for outcome in console.progress(saved(), total=total, desc=desc, unit=unit):
             if isinstance(outcome, ItemError):
-                fail(item, outcome)
                 reasons.append(str(outcome))
             else:
-                save(item, outcome)
                 done += 1
     for reason in reasons[:REASONS_SHOWN]:
         console.say(f"  {reason}")
     if len(reasons) > REASONS_SHOWN:
         console.say(f"  and {len(reasons) - REASONS_SHOWN} more")
     return Counts(done, len(reasons))
-
-
-def _length(items: Iterable[Any], total: int | None) -> int | None:
-    return len(items) if total is None and isinstance(items, Sized) else total
 
 
 def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
@@ -150,7 +143,7 @@ def batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 class Each(Generic[Item, Result]):
-    """Work on one item, as work on a list of them."""
+    """Work on one item, as work on a batch."""
 
     def __init__(self, work: Callable[[Item], Result]) -> None:
         self.work = work
@@ -166,29 +159,37 @@ class Each(Generic[Item, Result]):
 
 
 def outcomes(
-    items: Iterable[Item],
+    todo: Iterable[list[Item]],
     work: Callable[[list[Item]], list[Result | ItemError]],
     *,
-    size: int = 1,
-    total: int | None = None,
-    enough: Callable[[], bool] = lambda: False,
+    most: int | None = None,
     workers: Workers = HERE,
     gpu: bool = False,
-) -> Generator[tuple[Item, Result | ItemError], None, None]:
-    """Each item with what became of it, as it becomes known; the arguments as those of `run`.
+) -> Generator[tuple[list[Item], list[Result | ItemError]], None, None]:
+    """Batches with what became of each of their items, in the order in which it becomes known.
 
-    No more is in memory than a batch for each worker, and the results of one.
+    A batch is taken when a worker is free, so that no more is in memory than one for each worker
+    and the results of one. It may come back in parts, when workers have died on it.
+
+    Args:
+        todo: batches of items.
+        work: gives an outcome for each item of a batch. In every worker it is called with an empty
+            list first: what it has to load is loaded then, so that an error in that is told before
+            an item is tried.
+        most: workers that can be of use: the number of batches, where it is known.
+        gpu: whether the work runs on a GPU where there is one.
+
+    Raises:
+        UserError: workers die before they have begun, or there is no such engine.
     """
-    todo = takewhile(lambda _: not enough(), batches(items, size))
     if workers == HERE:
         work([])
         for batch in todo:
-            yield from zip(batch, work(batch), strict=True)
+            yield batch, work(batch)
         return
-    most = math.ceil((_length(items, total) or 1) / size)
     with contextlib.closing(_open_pool(workers, pickle.dumps(work), most, gpu)) as pool:
-        for batch, found in _spread(pool, todo):
-            yield from zip(batch, found, strict=True)
+        found: Iterator[tuple[list[Item], list[Result | ItemError]]] = _spread(pool, iter(todo))
+        yield from found
 
 
 # What follows is work in other processes. A worker is told in bytes and answers in bytes, so that
@@ -265,11 +266,13 @@ def _spread(
         begin(slot, _Job([]))
     while busy:
         slot, answer = pool.take(busy)
-        job, found = busy.pop(slot), None
+        job = busy.pop(slot)
+        found: list[Result | ItemError] | None = None
         if answer is not None:
-            found = pickle.loads(answer)
-            if isinstance(found, Exception):
-                raise found
+            told = pickle.loads(answer)
+            if isinstance(told, Exception):
+                raise told
+            found = told
             idle.append(slot)
         else:
             job.deaths += 1
@@ -297,7 +300,7 @@ def _next(todo: Iterator[list[Item]]) -> _Job[Item] | None:
     return next((_Job(batch) for batch in todo), None)
 
 
-def _open_pool(workers: Workers, work: bytes, most: int, gpu: bool) -> _Pool:
+def _open_pool(workers: Workers, work: bytes, most: int | None, gpu: bool) -> _Pool:
     """As many workers as are asked for and can be of use."""
     if workers.engine not in ENGINES:
         raise UserError(f"no engine {workers.engine!r}; there are: {', '.join(ENGINES)}")
@@ -305,7 +308,8 @@ def _open_pool(workers: Workers, work: bytes, most: int, gpu: bool) -> _Pool:
         raise UserError(f"{workers.count} workers do no work; give 1 or more")
     if workers.engine == RAY:
         return _Actors(work, workers.count, most, gpu)
-    return _Processes(work, min(workers.count or 1, most))
+    wanted = workers.count or 1
+    return _Processes(work, min(wanted, most or wanted))
 
 
 class _Processes:
@@ -383,7 +387,7 @@ def _end_with_parent() -> None:
 class _Actors:
     """Actors of a Ray cluster, each with the work loaded once."""
 
-    def __init__(self, work: bytes, count: int | None, most: int, gpu: bool) -> None:
+    def __init__(self, work: bytes, count: int | None, most: int | None, gpu: bool) -> None:
         self.ray = _import_ray()
         self.work = work
         self.actors: dict[int, Any] = {}
@@ -449,7 +453,7 @@ def _import_ray() -> Any:
 
 
 def share_resources(
-    there: dict[str, float], count: int | None, most: int, gpu: bool
+    there: dict[str, float], count: int | None, most: int | None, gpu: bool
 ) -> tuple[int, dict[str, float]]:
     """How many actors a cluster with these resources gets, and what each of them asks for.
 
@@ -458,7 +462,7 @@ def share_resources(
     Args:
         there: Ray's names and amounts, such as ``{"CPU": 16.0, "GPU": 2.0}``.
         count: actors that are wanted; None for one a GPU, or one a CPU where none is used.
-        most: more than these would be idle.
+        most: more than these would be idle; None for no limit.
 
     Raises:
         UserError: more are wanted than the cluster has CPUs; the last of them would never start.
@@ -466,7 +470,7 @@ def share_resources(
     cpus, gpus = int(there.get("CPU", 0)), int(there.get("GPU", 0)) if gpu else 0
     if (count or 1) > cpus:
         raise UserError(f"the Ray cluster has {cpus} CPUs; give at most so many --workers")
-    wanted = min(count or gpus or cpus, cpus, most)
+    wanted = min(count or gpus or cpus, cpus, most or cpus)
     if not gpus:
         return wanted, {"num_cpus": 1}
     return wanted, {"num_cpus": 1, "num_gpus": 1 / math.ceil(wanted / gpus)}

@@ -45,9 +45,12 @@ def check_media(
             select(Recording.id, Recording.media_path, Recording.sha256).order_by(Recording.id)
         ).all()
     files = [_File(id, workspace.path(name), digest) for id, name, digest in recordings]
-    found = engine.outcomes(files, engine.Each(_check), workers=workers)
+    found = engine.outcomes(
+        engine.batches(files, 1), engine.Each(_check), most=len(files), workers=workers
+    )
     with contextlib.closing(found):
-        for file, problem in console.progress(found, total=len(files), desc="media", unit="file"):
+        bar = console.progress(found, total=len(files), desc="media", unit="file")
+        for (file,), (problem,) in bar:
             if isinstance(problem, ItemError):
                 yield Problem(file.id, "media_missing", f"{file.path}: {problem}")
             elif problem is not None:

@@ -69,9 +69,15 @@ class Ledger:
         )
 
     def run_batches(self, items: Any, work: Any, workers: Workers, size: int) -> Any:
-        return engine.run_batches(
-            items, work, self.save, self.fail, size=size, desc="t", unit="item", workers=workers
-        )
+        found = engine.outcomes(engine.batches(items, size), work, workers=workers)
+        return engine.save_batches(found, self.save_all, total=len(items), desc="t", unit="item")
+
+    def save_all(self, items: list[int], results: list[Any]) -> None:
+        for item, result in zip(items, results, strict=True):
+            if isinstance(result, ItemError):
+                self.fail(item, result)
+            else:
+                self.save(item, result)
 
 
 @pytest.fixture
