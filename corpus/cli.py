@@ -329,6 +329,8 @@ def label(
     releases: Annotated[
         bool, typer.Option("--all", help="Label the validated segments of releases too.")
     ] = False,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -353,6 +355,7 @@ def label(
         compute_type=compute_type or config.compute_type,
         batch_size=batch_size or config.batch_size,
         releases=releases,
+        workers=_workers(space, engine, workers),
     )
     _tell(counts, "label", as_json)
 

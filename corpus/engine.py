@@ -292,7 +292,7 @@ def _spread(
         # The workers go on while this batch is being saved.
         while idle and (job_ahead := again.popleft() if again else _next(todo)):
             begin(idle.pop(), job_ahead)
-        if found is not None:
+        if found:  # nothing comes of getting ready
             yield job.items, found
 
 

@@ -11,17 +11,18 @@ transcripts stand beside those of others, and nobody's are changed.
 
 import hashlib
 import json
+import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import or_, select
+from sqlalchemy import select
 
 from corpus import audio, console, engine
 from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript
@@ -255,15 +256,15 @@ class LabelWorker:
         return list(chain.from_iterable(results for _, results in self.stream(batches)))
 
     def stream(
-        self, batches: Iterable[Sequence[Job]]
-    ) -> Iterator[tuple[Sequence[Job], list[Labelled | ItemError]]]:
+        self, batches: Iterable[list[Job]]
+    ) -> Generator[tuple[list[Job], list[Labelled | ItemError]], None, None]:
         """Each batch with its results; the next one is read meanwhile.
 
         Raises:
             UserError: the model cannot be used.
         """
         whisper = _loaded(self.path, self.language, self.device, self.compute_type)
-        ahead: deque[tuple[Sequence[Job], list[Future[Window]]]] = deque()
+        ahead: deque[tuple[list[Job], list[Future[Window]]]] = deque()
         with ThreadPoolExecutor(READERS) as readers:
             for batch in batches:
                 ahead.append((batch, [readers.submit(_read, whisper, job) for job in batch]))
@@ -289,8 +290,8 @@ def _read(whisper: Whisper, job: Job) -> Window:
 
 
 def _listen(
-    whisper: Whisper, jobs: Sequence[Job], windows: Sequence["Future[Window]"]
-) -> tuple[Sequence[Job], list[Labelled | ItemError]]:
+    whisper: Whisper, jobs: list[Job], windows: Sequence["Future[Window]"]
+) -> tuple[list[Job], list[Labelled | ItemError]]:
     results: dict[int, Labelled | ItemError] = {}
     readable: dict[int, Window] = {}
     for i, window in enumerate(windows):
@@ -359,6 +360,7 @@ def label_segments(
     compute_type: str = "default",
     batch_size: int = 16,
     releases: bool = False,
+    workers: engine.Workers = engine.HERE,
 ) -> engine.Counts:
     """Add this model's transcript to every segment that lacks it; one commit per batch.
 
@@ -381,25 +383,27 @@ def label_segments(
         if not waiting:
             return engine.Counts(0, 0)
         note_model(catalogue, model)
-        batches = (
-            read_jobs(workspace, catalogue, ids) for ids in engine.batches(waiting, batch_size)
+        # Elsewhere a worker gets two batches at once: it reads the second while it hears the first.
+        size = batch_size if workers == engine.HERE else 2 * batch_size
+        jobs = (read_jobs(workspace, catalogue, ids) for ids in engine.batches(waiting, size))
+        found = (
+            worker.stream(jobs)
+            if workers == engine.HERE
+            else engine.outcomes(
+                jobs,
+                worker,
+                most=math.ceil(len(waiting) / size),
+                workers=workers,
+                gpu=device != "cpu",
+            )
         )
-
-        def saved() -> Iterator[Labelled | ItemError]:
-            for jobs, results in worker.stream(batches):
-                save_results(catalogue, model.origin, jobs, results)
-                yield from results
-
-        reasons, total = [], 0
-        for result in console.progress(saved(), total=len(waiting), desc="label", unit="segment"):
-            total += 1
-            if isinstance(result, ItemError):
-                reasons.append(str(result))
-    for reason in reasons[: engine.REASONS_SHOWN]:
-        console.say(f"  {reason}")
-    if len(reasons) > engine.REASONS_SHOWN:
-        console.say(f"  and {len(reasons) - engine.REASONS_SHOWN} more")
-    return engine.Counts(total - len(reasons), len(reasons))
+        return engine.save_batches(
+            found,
+            partial(save_results, catalogue, model.origin),
+            total=len(waiting),
+            desc="label",
+            unit="segment",
+        )
 
 
 def _unlabelled(catalogue: Catalogue, origin: str, language: str, releases: bool) -> list[str]:
@@ -408,22 +412,27 @@ def _unlabelled(catalogue: Catalogue, origin: str, language: str, releases: bool
     Equal lengths make equal work of a batch. What a first run leaves, a second one puts in the
     same order, and so in the same batches.
     """
-    # A list made once: SQLite would answer EXISTS by walking the index of kinds for each segment.
+    # Sets made once: SQLite would answer EXISTS by walking the index of kinds for each segment, and
+    # PostgreSQL NOT IN by walking the list of ids, once that is too long for its working memory.
     labelled = select(Transcript.segment_id).filter_by(kind="pseudo", origin=origin)
-    waiting = (
-        select(Segment.id, Recording.language)
+    released = select(Transcript.segment_id).filter_by(kind="release")
+    unvalidated = Recording.licence_evidence["validated"].as_boolean().is_(False)
+    segments = (
+        select(Segment.id, Recording.language, unvalidated)
         .join(Recording)
-        .filter(Segment.id.not_in(labelled))
         .order_by((Segment.start_ms - Segment.end_ms), Segment.id)
     )
-    if not releases:
-        released = select(Transcript.segment_id).filter_by(kind="release")
-        unvalidated = Recording.licence_evidence["validated"].as_boolean().is_(False)
-        waiting = waiting.filter(or_(Segment.id.not_in(released), unvalidated))
     with catalogue.session() as session:
-        rows = session.execute(waiting)
-        # A video in another language would only be labelled with nonsense.
-        return [item for item, code in rows if base_language(code) == base_language(language)]
+        done = set(session.scalars(labelled))
+        trusted = set() if releases else set(session.scalars(released))
+        return [
+            item
+            for item, code, is_unvalidated in session.execute(segments)
+            if item not in done
+            and (is_unvalidated or item not in trusted)
+            # A video in another language would only be labelled with nonsense.
+            and base_language(code) == base_language(language)
+        ]
 
 
 def read_jobs(workspace: Workspace, catalogue: Catalogue, ids: Sequence[str]) -> list[Job]:
