@@ -258,8 +258,9 @@ def _kept_segments(
             .outerjoin(Transcript, Transcript.id == Verdict.transcript_id)
             .join(Segment.recording)
             .options(joinedload(Segment.recording))
-            .order_by(Recording.id, Segment.start_ms)
         ).all()
+    # Not in SQL: every database has an order of letters of its own.
+    rows = sorted(rows, key=lambda row: (row[0].recording_id, row[0].start_ms))
     before: Kept | None = None
     for segment, verdict, transcript in rows:
         reason = _unfit(segment.recording, verdict, transcript)

@@ -42,9 +42,9 @@ def check_media(
     """Recordings whose media file is absent, or no longer the one that was decoded."""
     with catalogue.session() as session:
         recordings = session.execute(
-            select(Recording.id, Recording.media_path, Recording.sha256).order_by(Recording.id)
+            select(Recording.id, Recording.media_path, Recording.sha256)
         ).all()
-    files = [_File(id, workspace.path(name), digest) for id, name, digest in recordings]
+    files = [_File(id, workspace.path(name), digest) for id, name, digest in sorted(recordings)]
     found = engine.outcomes(
         engine.batches(files, 1), engine.Each(_check), most=len(files), workers=workers
     )

@@ -98,6 +98,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--postgres", action="store_true", help="Catalogues in PostgreSQL.")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about SQLite itself when it is not SQLite that is tested."""
+    if config.getoption("--postgres"):
+        items[:] = [item for item in items if not item.get_closest_marker("sqlite")]
+
+
 @pytest.fixture
 def workspace(tmp_path: Path, request: pytest.FixtureRequest) -> Workspace:
     """A fresh workspace for English."""
