@@ -12,8 +12,10 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from corpus.catalogue import Catalogue
+from corpus.catalogue.models import Base
 from corpus.workspace import CONFIG_NAME, Workspace, init_workspace, open_workspace
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -124,3 +126,12 @@ def with_catalogue(workspace: Workspace, url: str) -> Workspace:
 def catalogue(workspace: Workspace) -> Catalogue:
     """The catalogue of the fresh workspace."""
     return Catalogue(workspace.catalogue_url)
+
+
+def copy_rows(source: Catalogue, target: Catalogue) -> None:
+    """All rows of a catalogue into an empty one."""
+    with source.engine.begin() as old, target.engine.begin() as new:
+        for table in Base.metadata.sorted_tables:
+            rows = [dict(row) for row in old.execute(select(table)).mappings()]
+            if rows:
+                new.execute(table.insert(), rows)

@@ -1,7 +1,9 @@
 """Work here, in worker processes and in Ray actors: the same outcomes, and no item lost."""
 
+import contextlib
 import multiprocessing
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -13,11 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import soundfile
+from sqlalchemy import func, select
 
 from corpus import engine
-from corpus.audio import MediaError
+from corpus.audio import SAMPLE_RATE, MediaError
+from corpus.catalogue import Catalogue, Recording, Segment, Transcript, segment_id
+from corpus.dataset import file_hashes
 from corpus.engine import HERE, RAY, Workers, share_resources
 from corpus.errors import ItemError, UserError
+from corpus.workspace import Workspace
+
+from ..conftest import copy_rows, with_catalogue
+from .conftest import MODEL, SENTENCES, Corpus, spoken, write_speech
+from .test_kill import contents, copy_of, run, start
 
 ROOT = Path(__file__).parents[2]
 
@@ -342,3 +353,152 @@ def wait_for(true: Callable[[], bool], seconds: float = 30.0) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+SPOKEN = [(*SENTENCES, "call number five"), (*reversed(SENTENCES), "the red boat is here")]
+
+
+@pytest.fixture
+def talks(workspace: Workspace, corpus: Corpus) -> Workspace:
+    """Talks without subtitles, so that pauses are looked for, and a file that cannot be read."""
+    for voice in range(4):
+        write_speech(workspace.root.parent / f"talk{voice}.wav", *SPOKEN[voice % 2], voice=voice)
+    files = sorted(workspace.root.parent.glob("*.wav"))
+    assert corpus("add", *files, "--workspace", workspace.root).code == 0
+    broken = next((workspace.media / "files").glob("*.flac"))
+    broken.write_bytes(b"no audio")
+    return workspace
+
+
+@pytest.mark.skipif(not MODEL.is_dir(), reason="demo/model, the small Whisper, is absent")
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.slow)])
+def test_a_corpus_is_the_same_whoever_does_the_work(
+    engine: str, talks: Workspace, converted: Path, tmp_path: Path
+) -> None:
+    if engine == "ray":
+        pytest.importorskip("ray", reason="Ray is absent")
+    other = copy_of(talks, tmp_path / "other")
+    for space, options in ((talks, []), (other, ["--engine", engine, "--workers", "2"])):
+        at = ("--workspace", space.root)
+        run("segment", "--target-seconds", "3", *options, *at)
+        run("label", "--model", converted, "--batch-size", "2", *options, *at)
+        run("verdict", "--preset", "lenient", *at)
+        run("build", "one", *options, *at)
+    one, same = contents(talks), contents(other)
+    for row in one["verdicts"] + same["verdicts"]:
+        row.pop("transcript_id")  # they are numbered as they come
+    assert same == one
+    assert len(same["transcripts"]) >= 9
+    assert [row["kind"] for row in same["failures"]] == ["bad_media"]
+    assert file_hashes(other.datasets / "one") == file_hashes(talks.datasets / "one")
+
+
+@pytest.fixture
+def long_talks(workspace: Workspace, catalogue: Catalogue) -> Workspace:
+    """Sixty spoken segments without a transcript."""
+    for voice in range(4):
+        pcm, spans = spoken(*(SPOKEN[0] + SPOKEN[1]) * 2, voice=voice, pause=0.2)
+        spans = spans[:15]
+        path = workspace.media / f"talk{voice}.flac"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, pcm, SAMPLE_RATE)
+        with catalogue.session() as session:
+            recording = Recording(
+                id=f"talk{voice}",
+                source="files",
+                language="en",
+                licence="own",
+                licence_evidence={},
+                attribution="",
+                redistributable=False,
+                media_path=str(path.relative_to(workspace.root)),
+                duration_ms=len(pcm) // 16,
+                segmented_with="test",
+            )
+            for start, end in spans:
+                name = segment_id(recording.id, start, end)
+                recording.segments.append(Segment(id=name, start_ms=start, end_ms=end))
+            session.add(recording)
+    return workspace
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+@pytest.mark.skipif(not MODEL.is_dir(), reason="demo/model, the small Whisper, is absent")
+@pytest.mark.parametrize(
+    ("options", "database", "kills"),
+    [
+        ([], "sqlite", 20),
+        (["--workers", "2"], "sqlite", 20),
+        (["--engine", "ray", "--workers", "2"], "sqlite", 20),
+        (["--engine", "ray", "--workers", "2"], "postgres", 8),
+    ],
+    ids=["here", "processes", "ray", "ray-postgres"],
+)
+def test_a_labelling_killed_at_random_moments_misses_nothing_and_doubles_nothing(
+    options: list[str],
+    database: str,
+    kills: int,
+    long_talks: Workspace,
+    converted: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Killed are the command itself and, in every second run, its workers."""
+    whole = copy_of(long_talks, tmp_path / "whole")
+    arguments = ("label", "--model", converted, "--batch-size", "2")
+    run(*arguments, "--workspace", whole.root)
+    assert len(contents(whole)["transcripts"]) == 60
+    space = long_talks
+    if database == "postgres":
+        space = moved_to(request.getfixturevalue("postgres"), long_talks)
+    catalogue = Catalogue(space.catalogue_url)
+
+    def labelled() -> int:
+        with catalogue.session() as session:
+            return session.scalar(select(func.count()).select_from(Transcript)) or 0
+
+    rng, marker, done = random.Random(7), f"{tmp_path}", 0
+    while done < kills and labelled() < 60:
+        process = start(*arguments, *options, "--workspace", space.root, KILLED_HERE=marker)
+        limit = labelled() + rng.randint(0, 3)
+        while labelled() < limit and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.5 if limit else 8))
+        if options and done % 2:
+            workers = pids_of(marker)
+            if workers:
+                os.kill(rng.choice(workers), signal.SIGKILL)
+                done += 1
+            limit += rng.randint(0, 2)
+            while labelled() < limit and process.poll() is None:
+                time.sleep(0.01)
+        if process.poll() is None:
+            process.kill()
+            done += 1
+        process.wait()
+    assert done >= kills / 2, "it was ready before it could be killed"
+    run(*arguments, *options, "--workspace", space.root)
+    found = contents(space)
+    assert found == contents(whole)
+    assert len(found["transcripts"]) == 60
+    wait_for(lambda: not pids_of(marker))
+
+
+def moved_to(databases: Iterator[str], workspace: Workspace) -> Workspace:
+    """The workspace with all of its rows in another database."""
+    moved = with_catalogue(workspace, next(databases))
+    copy_rows(Catalogue(workspace.catalogue_url), Catalogue(moved.catalogue_url))
+    return moved
+
+
+def pids_of(marker: str) -> list[int]:
+    """The workers of a command that was started with this marker in its environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            name = (folder / "cmdline").read_bytes()
+            is_worker = b"spawn_main" in name or name.startswith(b"ray::_Worker")
+            if is_worker and f"KILLED_HERE={marker}".encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+    return found

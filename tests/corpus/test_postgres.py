@@ -23,7 +23,7 @@ from corpus.catalogue.models import Base, now
 from corpus.errors import UserError
 from corpus.workspace import Workspace, init_workspace
 
-from ..conftest import with_catalogue
+from ..conftest import copy_rows, with_catalogue
 from .conftest import AddRecording
 
 
@@ -154,11 +154,7 @@ class TestWhatIsKept:
             order = session.scalars(select(Recording.id).order_by(Recording.id)).all()
         assert order != sorted(order), "the database sorts as Python does: nothing is tested"
         on_sqlite = Catalogue(f"sqlite:///{tmp_path / 'same.sqlite'}")
-        with catalogue.engine.begin() as source, on_sqlite.engine.begin() as target:
-            for table in Base.metadata.sorted_tables:
-                rows = [dict(row) for row in source.execute(select(table)).mappings()]
-                if rows:
-                    target.execute(table.insert(), rows)
+        copy_rows(catalogue, on_sqlite)
         wishes: dict[str, Any] = {"tokenizer": None, "dev_hours": 0.01, "test_hours": 0.0}
         plans = [make_plan(place, seed=3, **wishes) for place in (catalogue, on_sqlite)]
         assert plans[0].fingerprint == plans[1].fingerprint
