@@ -27,7 +27,7 @@ from corpus.errors import ItemError, UserError
 from corpus.workspace import Workspace
 
 from ..conftest import copy_rows, with_catalogue
-from .conftest import MODEL, SENTENCES, Corpus, spoken, write_speech
+from .conftest import MODEL, SENTENCES, spoken, write_speech
 from .test_kill import contents, copy_of, run, start
 
 ROOT = Path(__file__).parents[2]
@@ -359,12 +359,12 @@ SPOKEN = [(*SENTENCES, "call number five"), (*reversed(SENTENCES), "the red boat
 
 
 @pytest.fixture
-def talks(workspace: Workspace, corpus: Corpus) -> Workspace:
+def talks(workspace: Workspace) -> Workspace:
     """Talks without subtitles, so that pauses are looked for, and a file that cannot be read."""
     for voice in range(4):
         write_speech(workspace.root.parent / f"talk{voice}.wav", *SPOKEN[voice % 2], voice=voice)
     files = sorted(workspace.root.parent.glob("*.wav"))
-    assert corpus("add", *files, "--workspace", workspace.root).code == 0
+    run("add", *files, "--workspace", workspace.root)
     broken = next((workspace.media / "files").glob("*.flac"))
     broken.write_bytes(b"no audio")
     return workspace
@@ -388,7 +388,7 @@ def test_a_corpus_is_the_same_whoever_does_the_work(
     for row in one["verdicts"] + same["verdicts"]:
         row.pop("transcript_id")  # they are numbered as they come
     assert same == one
-    assert len(same["transcripts"]) >= 9
+    assert len(same["transcripts"]) >= 6
     assert [row["kind"] for row in same["failures"]] == ["bad_media"]
     assert file_hashes(other.datasets / "one") == file_hashes(talks.datasets / "one")
 
@@ -419,6 +419,7 @@ def long_talks(workspace: Workspace, catalogue: Catalogue) -> Workspace:
                 name = segment_id(recording.id, start, end)
                 recording.segments.append(Segment(id=name, start_ms=start, end_ms=end))
             session.add(recording)
+    catalogue.engine.dispose()  # SQLite's locks do not survive that its files are copied
     return workspace
 
 
