@@ -198,6 +198,9 @@ def apply_verdicts(
             segments = session.scalars(
                 select(Segment)
                 .filter(Segment.id.in_(batch))
+                # Where the database has row locks, reviewers and other verdicts wait here.
+                .order_by(Segment.id)
+                .with_for_update(of=Segment)
                 .options(
                     selectinload(Segment.transcripts).selectinload(Transcript.scores),
                     selectinload(Segment.decisions),

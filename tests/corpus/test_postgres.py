@@ -18,7 +18,7 @@ from sqlalchemy import create_engine, func, select, text
 
 from corpus import catalogue as module
 from corpus.build import make_plan
-from corpus.catalogue import Catalogue, Decision, Failure, Recording, Transcript
+from corpus.catalogue import Catalogue, Decision, Failure, Recording, Transcript, Verdict
 from corpus.catalogue.models import Base, now
 from corpus.errors import UserError
 from corpus.workspace import Workspace, init_workspace
@@ -122,6 +122,23 @@ for id in sys.argv[3:]:
         with catalogue.session() as session:
             decided = session.scalars(select(Decision.segment_id)).all()
         assert sorted(decided) == sorted(segments)
+
+    def test_verdicts_at_once_are_one_for_each_segment(
+        self, workspace: Workspace, catalogue: Catalogue, add_recording: AddRecording
+    ) -> None:
+        segments = add_recording("talk", [{"text": "one"}] * 200)
+        code = """
+import sys
+from corpus.catalogue import Catalogue
+from corpus.verdict import apply_verdicts, read_thresholds
+thresholds = read_thresholds("default")
+for _ in range(3):
+    apply_verdicts(Catalogue(sys.argv[1]), "default", thresholds, "en")
+"""
+        run_at_once(code, *[[workspace.catalogue_url]] * 3)
+        with catalogue.session() as session:
+            judged = session.scalars(select(Verdict.segment_id)).all()
+        assert sorted(judged) == sorted(segments)
 
 
 class TestWhatIsKept:
