@@ -85,6 +85,8 @@ def in_batches(
         while True:
             with catalogue.session() as session:
                 after = _SEGMENTS.filter(Segment.id > last).order_by(Segment.id).limit(BATCH_ROWS)
+                # Where the database has row locks, reviewers and other verdicts wait here.
+                after = after.with_for_update(of=Segment)
                 batch = _read(session, after)
                 found = work(session, batch)
             if not batch:
