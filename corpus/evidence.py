@@ -71,11 +71,17 @@ class Evidence:
 
 
 def in_batches(
-    catalogue: Catalogue, doing: str, work: Callable[[Session, list[Evidence]], Iterable[Result]]
+    catalogue: Catalogue,
+    doing: str,
+    work: Callable[[Session, list[Evidence]], Iterable[Result]],
+    *,
+    lock: bool = False,
 ) -> Iterator[Result]:
     """The results of `work` on all segments in the order of their ids, with a progress bar.
 
     Each batch is read and worked on in one transaction. `work` gives a result for each segment.
+    `lock` is for work that writes: where the database has row locks, reviewers and other verdicts
+    wait for its end.
     """
     with catalogue.session() as session:
         total = session.scalar(select(func.count()).select_from(Segment)) or 0
@@ -85,9 +91,7 @@ def in_batches(
         while True:
             with catalogue.session() as session:
                 after = _SEGMENTS.filter(Segment.id > last).order_by(Segment.id).limit(BATCH_ROWS)
-                # Where the database has row locks, reviewers and other verdicts wait here.
-                after = after.with_for_update(of=Segment)
-                batch = _read(session, after)
+                batch = _read(session, after.with_for_update(of=Segment) if lock else after)
                 found = work(session, batch)
             if not batch:
                 return

@@ -396,11 +396,11 @@ def apply_verdicts(
     """
     rules = Rules(catalogue, thresholds, language, phrases)
     version = thresholds.version(preset)
-    counts = Counter(
-        in_batches(
-            catalogue, "verdict", lambda session, batch: _store(session, batch, rules, version)
-        )
-    )
+
+    def store(session: Session, batch: list[Evidence]) -> list[str]:
+        return _store(session, batch, rules, version)
+
+    counts = Counter(in_batches(catalogue, "verdict", store, lock=True))
     return {verdict: counts[verdict] for verdict in VERDICTS}
 
 
