@@ -208,15 +208,15 @@ class Whisper:
         return [
             Heard(
                 text=one.text,
-                words=_words or [],
+                words=own,
                 avg_logprob=one.avg_logprob,
                 no_speech_prob=one.no_speech_prob,
                 compression_ratio=compression_ratio(one.text),
                 language_prob=language_prob,
                 fallback=one.fallback,
-                given_words=_given or None,
+                given_words=others or None,
             )
-            for one, _words, _given, language_prob in zip(
+            for one, own, others, language_prob in zip(
                 decoded, words, given_words, language_probs, strict=True
             )
         ]
