@@ -11,14 +11,14 @@ be aligned. What stands beside each other ran in the same process on the same cl
 - one encoder pass for all of it, and transcription and alignment one after the other.
 
 `--shape tiny` or `base` takes a network of that size with random weights in place of the small
-Whisper, which writes a dozen tokens for any audio: the work of a real model, not its text.
+Whisper, which writes the same dozen tokens for any audio: the work of a real model, not its text.
 """
 
 import argparse
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from benchmarks import Figure
 from corpus.audio import SAMPLE_RATE
 from corpus.engine import batches
 from corpus.label import Job, Labelled, LabelWorker, find_model, read_window
-from corpus.whisper import BEAM_SIZE, Whisper
+from corpus.whisper import BEAM_SIZE, MAX_CONTEXT, Whisper
 from corpus.workspace import init_workspace
 from demo.voices import BASE_VOICES, sentences, speak
 
@@ -37,8 +37,8 @@ MODEL = Path(__file__).parents[1] / "demo" / "model"
 SHAPES = {"tiny": (384, 4, 6), "base": (512, 6, 8), "small": (768, 12, 12)}
 """Width, layers of encoder and of decoder, heads (Radford et al. 2022, table 1)."""
 VOCABULARY = 51_865
-BYTES = 256  # the first tokens of a byte-level vocabulary
-TOKENS = 12  # that a network of random weights writes
+PROMPT = 4  # tokens: start, language, task, no timestamps
+WRITTEN = range(300, 312)  # tokens that a network of random weights writes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +56,7 @@ def measure(options: argparse.Namespace) -> list[Figure]:
         workspace = init_workspace(Path(scratch) / "workspace", "en")
         source = MODEL
         if options.shape:
-            source = random_whisper(Path(scratch) / options.shape, SHAPES[options.shape])
+            source = random_whisper(Path(scratch) / options.shape, SHAPES[options.shape], WRITTEN)
         path = find_model(workspace, str(source)).path
         jobs = write_clips(Path(scratch) / "clips", options.clips)
         ways = {**_file_by_file(path, jobs, options), **_prepared(path, jobs, options)}
@@ -167,12 +167,11 @@ def write_clips(folder: Path, count: int) -> list[Job]:
     return jobs
 
 
-def random_whisper(folder: Path, shape: tuple[int, int, int], tokens: int = TOKENS) -> Path:
-    """A Hugging Face folder with a network of random weights that writes so many tokens.
+def random_whisper(folder: Path, shape: tuple[int, int, int], written: Sequence[int]) -> Path:
+    """A Hugging Face folder with a network of random weights that writes the given tokens.
 
-    From there on each position adds the embedding of the end of text, which so becomes the
-    likeliest token. Single bytes and tokens that are no text have no embedding, and are never
-    likely.
+    Each position of the decoder adds the embedding of the token that is to follow, which so becomes
+    the likeliest. Tokens that are no text have no embedding, and are never likely.
     """
     import torch
     from transformers import (
@@ -206,9 +205,10 @@ def random_whisper(folder: Path, shape: tuple[int, int, int], tokens: int = TOKE
     decoder = model.model.decoder
     with torch.no_grad():
         decoder.embed_tokens.weight.normal_()
-        decoder.embed_tokens.weight[:BYTES] = 0.0
         decoder.embed_tokens.weight[end + 1 :] = 0.0
-        decoder.embed_positions.weight[4 + tokens :] += 50.0 * decoder.embed_tokens.weight[end]
+        following = [*written, *[end] * (MAX_CONTEXT - PROMPT + 1 - len(written))]
+        pull = 50.0 * decoder.embed_tokens.weight[following]
+        decoder.embed_positions.weight[PROMPT - 1 :] += pull
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     processor.feature_extractor.save_pretrained(folder)
