@@ -140,7 +140,7 @@ def _convert(workspace: Workspace, folder: Path, name: str) -> Path:
     if missing:
         raise UserError(f"{folder}: {' and '.join(missing)} missing; save the processor there too")
     console.say(f"converting {folder} for labelling, once")
-    if not _names_alignment_heads(folder):
+    if not _alignment_heads(folder):
         console.say(
             f"warning: {folder} names no alignment_heads in generation_config.json; half of all "
             "heads are taken, which time words badly: copy the list of the model it was made from"
@@ -157,8 +157,21 @@ def _convert(workspace: Workspace, folder: Path, name: str) -> Path:
     return target
 
 
-def _names_alignment_heads(folder: Path) -> bool:
-    return bool(_read_json(folder / "generation_config.json").get("alignment_heads"))
+def _alignment_heads(folder: Path) -> list[list[int]]:
+    """The heads of a Hugging Face model that time words: [layer, head] each.
+
+    Raises:
+        UserError: the model has no such heads; CTranslate2 would crash on them.
+    """
+    heads = _read_json(folder / "generation_config.json").get("alignment_heads") or []
+    config = _read_json(folder / "config.json")
+    sizes = config.get("decoder_layers", 0), config.get("decoder_attention_heads", 0)
+    if any(layer >= sizes[0] or head >= sizes[1] for layer, head in heads):
+        raise UserError(
+            f"{folder}/generation_config.json: alignment_heads of another model (this one has "
+            f"{sizes[0]} layers of {sizes[1]} heads); copy the list of the model it was made from"
+        )
+    return heads
 
 
 def read_lineage(folder: Path, root: Path) -> dict[str, Any]:
@@ -267,7 +280,7 @@ class LabelWorker:
         ahead: deque[tuple[list[Job], list[Future[Window]]]] = deque()
         with ThreadPoolExecutor(READERS) as readers:
             for batch in batches:
-                ahead.append((batch, [readers.submit(_read, whisper, job) for job in batch]))
+                ahead.append((batch, [readers.submit(read_window, whisper, job) for job in batch]))
                 if len(ahead) > 1:
                     yield _listen(whisper, *ahead.popleft())
             while ahead:
@@ -282,7 +295,12 @@ def _loaded(path: str, language: str, device: str, compute_type: str) -> Whisper
     return whisper
 
 
-def _read(whisper: Whisper, job: Job) -> Window:
+def read_window(whisper: Whisper, job: Job) -> Window:
+    """The audio of a job as the model takes it.
+
+    Raises:
+        ItemError: it cannot be read, or there is none.
+    """
     pcm = audio.read_span(Path(job.path), job.start_ms, job.end_ms)
     if not pcm.size:
         raise ItemError(f"{job.segment_id}: lies past the end of its recording")
@@ -371,6 +389,8 @@ def label_segments(
     Raises:
         UserError: the model cannot be used, or another process is labelling.
     """
+    if batch_size < 1:
+        raise UserError(f"a batch of {batch_size} windows is none; give 1 or more")
     worker = LabelWorker(
         model.path,
         language_token or base_language(workspace.config.language),

@@ -112,3 +112,12 @@ def test_next_fit_closes_a_window_when_full_and_at_the_end_of_a_batch():
     pieces = [Piece(str(i), seconds, 0, "") for i, seconds in enumerate([20, 10, 1, 5, 5])]
     lengths = [[piece.seconds for piece in window] for window in next_fit(pieces, batch=4)]
     assert lengths == [[20, 10], [1, 5], [5]]
+
+
+def test_labelling_sets_one_pass_beside_several(capsys):
+    options = ["--clips", "4", "--batch-size", "2", "--repeats", "1"]
+    assert main(["labelling", *options, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    ratios = {(figure["name"], figure["beside"]): figure["ratio"] for figure in found}
+    assert ratios["one pass", "generate, then align"] > 1.2
+    assert ratios["label", "faster-whisper, the same asked of it"] > 1.2
