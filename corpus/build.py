@@ -456,4 +456,6 @@ def _labelled(workspace: Workspace, item: Kept) -> LabelledSegment:
         licence=item.recording.licence,
         label_kind=item.label_kind,
         redistributable=item.recording.redistributable,
+        cut_before=item.start_ms > 0,
+        cut_after=item.end_ms < item.recording.duration_ms,
     )

@@ -45,11 +45,15 @@ GAP_COST, GAP_COST_UNPUNCTUATED = 3.0, 6.0
 
 @dataclass(frozen=True)
 class Span:
-    """A stretch of a recording (milliseconds) and the text said in it."""
+    """A stretch of a recording (milliseconds) and the text said in it.
+
+    `after_break` tells that something without a text is heard between it and what is before.
+    """
 
     start_ms: int
     end_ms: int
     text: str = ""
+    after_break: bool = False
 
 
 def merge_cues(
@@ -85,7 +89,10 @@ def merge_cues(
 def _cheapest_cuts(cues: Sequence[Span], longest: int, target: int) -> list[Sequence[Span]]:
     punctuated = sum(_ends_sentence(cue.text) for cue in cues) * 20 >= len(cues)
     gaps = [b.start_ms - a.end_ms for a, b in pairwise(cues)]
-    hard = [gap > HARD_GAP_SECONDS * 1000 for gap in gaps] + [True]
+    hard = [
+        gap > HARD_GAP_SECONDS * 1000 or cue.after_break
+        for gap, cue in zip(gaps, cues[1:], strict=True)
+    ] + [True]
     cut_costs = [
         0.0 if is_hard else _cut_cost(cue, gap, punctuated)
         for cue, gap, is_hard in zip(cues, [*gaps, 0], hard, strict=True)
@@ -227,7 +234,7 @@ def _uncut(workspace: Workspace, catalogue: Catalogue, ids: Sequence[str]) -> It
     for recording_id in ids:
         with catalogue.session() as session:
             recording = session.get_one(Recording, recording_id)
-            cues = [Span(cue.start_ms, cue.end_ms, cue.text) for cue in recording.cues]
+            cues = [Span(c.start_ms, c.end_ms, c.text, c.after_break) for c in recording.cues]
         media = workspace.path(recording.media_path)
         yield _Uncut(recording.id, media, recording.duration_ms, cues)
 

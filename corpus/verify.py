@@ -15,10 +15,10 @@ from sqlalchemy import select
 
 from corpus import console, engine
 from corpus.catalogue import Catalogue, Recording, Tombstone
-from corpus.collect import FETCHED
 from corpus.errors import ItemError
+from corpus.fetch import FETCHED
 from corpus.remove import holdings
-from corpus.sources import sites, youtube
+from corpus.sources import sites, video, ytdlp
 from corpus.workspace import Workspace
 
 
@@ -93,7 +93,7 @@ def check_datasets(workspace: Workspace, catalogue: Catalogue) -> Iterator[Probl
         yield Problem(str(holding.folder), "removed", message)
 
 
-def check_licences(catalogue: Catalogue, options: youtube.FetchOptions) -> Iterator[Problem]:
+def check_licences(catalogue: Catalogue, options: video.FetchOptions) -> Iterator[Problem]:
     """Ask the site again for the licence of each video, those not asked for longest first.
 
     What it says is added to the recording's evidence, under ``checks``, one commit each.
@@ -106,14 +106,14 @@ def check_licences(catalogue: Catalogue, options: youtube.FetchOptions) -> Itera
     for recording in console.progress(
         sorted(recordings, key=_last_look), total=len(recordings), desc="licences", unit="video"
     ):
-        entry = youtube.Entry(recording.id, recording.url or "", recording.title)
+        entry = video.Entry(recording.id, recording.url or "", recording.title)
         found = sites.read_licence(entry, options)
-        if isinstance(found, youtube.Refused) and found.transient:
+        if isinstance(found, video.Refused) and found.transient:
             yield Problem(recording.id, "licence_unknown", f"{found.message}; ask again later")
             continue
         _add_evidence(catalogue, recording.id, found)
         advice = f"corpus remove {recording.id}, if it is to go"
-        if isinstance(found, youtube.Refused):
+        if isinstance(found, video.Refused):
             yield Problem(recording.id, str(found.reason), f"{found.message}; {advice}")
         elif found.licence != recording.licence:
             now = found.raw or "Standard YouTube License"
@@ -129,15 +129,15 @@ def _last_look(recording: Recording) -> str:
 
 
 def _add_evidence(
-    catalogue: Catalogue, recording_id: str, found: youtube.Stated | youtube.Refused
+    catalogue: Catalogue, recording_id: str, found: video.Stated | video.Refused
 ) -> None:
     said: dict[str, str | None]
-    if isinstance(found, youtube.Refused):
+    if isinstance(found, video.Refused):
         said = {"refused": str(found.reason), "message": found.message}
     else:
         said = {"licence_raw": found.raw, "licence": found.licence}
-    where = found.url if isinstance(found, youtube.Refused) else found.where
-    look = {**youtube.evidence(where), **said}
+    where = found.url if isinstance(found, video.Refused) else found.where
+    look = {**ytdlp.evidence(where), **said}
     with catalogue.session() as session:
         recording = session.get(Recording, recording_id)
         if recording is not None:  # removed in the meantime

@@ -76,6 +76,14 @@ def test_status_is_timed_on_a_catalogue_of_the_size_asked_for(capsys):
     assert all(figure["value"] > 0 and figure["beside_value"] == 2.0 for figure in (plain, machine))
 
 
+def test_the_report_is_timed_with_and_without_scores(capsys):
+    assert main(["report", "--segments", "30", "--json"]) == 0
+    scored, computed = json.loads(capsys.readouterr().out)
+    assert scored["name"] == "report of 30 segments, CER in the scores"
+    assert computed["name"] == "report of 30 segments, CER to be computed"
+    assert all(figure["value"] > 0 for figure in (scored, computed))
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -101,6 +109,15 @@ def test_decoding_reports_itself_beside_goal_limit_and_peers(capsys):
     peers = {"ffmpeg", "pydub"} if shutil.which("ffmpeg") else set()
     assert {beside for name, beside in found if name == "speed"} == {"goal", *peers}
     assert all(figure["ratio"] > 0 for figure in found.values())
+
+
+def test_scoring_reports_pairs_and_verdicts_beside_what_is_wanted(capsys):
+    assert main(["scoring", "--segments", "40", "--json"]) == 0
+    found = {(f["name"], f["beside"]): f for f in json.loads(capsys.readouterr().out)}
+    assert found["comparing a usual pair", "wanted"]["ratio"] < 1
+    assert found["comparing the worst pair", "wanted"]["ratio"] < 1
+    steps = {name for (name, _), figure in found.items() if figure["unit"] == "µs a segment"}
+    assert {"the first verdicts, with their scores", "what if it were strict", "strict"} <= steps
 
 
 def test_the_talk_to_be_decoded_has_the_length_asked_for(tmp_path):
