@@ -137,7 +137,7 @@ target_seconds = 27.0  # length that segments should approach; 30 is the limit
 # model = "openai/whisper-large-v3"   # a name, a folder, or a fine-tuned run
 
 [verdict]
-preset = "default" # strict, default, lenient or trusting
+preset = "default" # strict, default, lenient, relative or trusting
 
 [build]
 name = "main"
