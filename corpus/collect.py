@@ -1,4 +1,4 @@
-"""Bring recordings into the catalogue: from video sites, from own files, from releases.
+"""Bring recordings into the catalogue: from video sites and from own files.
 
 Each recording is one commit, made when its media lies decoded in the workspace. What is refused is
 noted with its reason; what failed for a passing reason is tried again by the next run.
@@ -28,11 +28,11 @@ from corpus.catalogue import (
 from corpus.errors import ItemError, UserError
 from corpus.manifest import MANIFEST_SUFFIXES, Line, OwnFile, read_manifest
 from corpus.segment import MAX_SECONDS
-from corpus.sources import common_voice, licences, sites, youtube
+from corpus.sources import licences, sites, youtube
 from corpus.subtitles import clean
 from corpus.subtitles.reader import read_subtitles
 from corpus.subtitles.suspect import judge_track
-from corpus.text import base_language, clean_transcript
+from corpus.text import clean_transcript
 from corpus.workspace import Workspace
 
 MEDIA_SUFFIXES = frozenset(
@@ -55,9 +55,6 @@ END_TOLERANCE_MS = 50
 
 FETCHED = Recording.source.not_in(["files"]) & Recording.source.not_like("%/%")
 """Which recordings came from a site: the source of others is ``files`` or names a release."""
-
-COMMIT_ROWS = 500
-"""Clips of a release that one transaction takes; each holds no work worth more than a lookup."""
 
 
 def read_urls(path: Path) -> list[str]:
@@ -541,84 +538,3 @@ def _take_whole(recording: Recording, text: str, origin: str) -> None:
         )
     recording.segmented_with = origin
     _add_segment(recording, 0, recording.duration_ms, text, origin)
-
-
-def import_common_voice(workspace: Workspace, catalogue: Catalogue, folder: Path) -> engine.Counts:
-    """Take the train, dev and test clips of an unpacked Common Voice release.
-
-    The clips stay where they are and are decoded when they are needed.
-
-    Raises:
-        UserError: the folder is no release.
-    """
-    release = common_voice.read_release(folder)
-    if base_language(release.locale) != base_language(workspace.config.language):
-        raise UserError(
-            f"{folder} is a release for {release.locale}, this workspace is for "
-            f"{workspace.config.language}; make one with `corpus init`"
-        )
-    for problem in release.problems:
-        console.say(f"{folder}: {problem}")
-    source = f"common-voice/{release.name}"
-    failed = 0
-    with workspace.lock("media"):
-        # A clip keeps its name from release to release.
-        ours = "common-voice:"
-        with catalogue.session() as session:
-            done = set(session.scalars(select(Recording.id).filter(Recording.id.startswith(ours))))
-            done |= set(session.scalars(select(Failure.item).filter_by(stage="import")))
-        removed = _removed(catalogue)
-        clips = [clip for clip in release.clips if _clip_id(clip) not in done]
-        bar = console.progress(clips, desc="import", unit="clip")
-        for batch in engine.batches(bar, COMMIT_ROWS):
-            taken: list[Recording] = []
-            refused: dict[str, ItemError] = {}
-            for clip in batch:
-                try:
-                    if _clip_id(clip) in removed:
-                        raise _Removed(_clip_id(clip))
-                    taken.append(_clip_recording(clip, release, source))
-                except ItemError as error:
-                    refused[_clip_id(clip)] = error
-            with catalogue.session() as session:
-                session.add_all(taken)
-                for item, why in refused.items():
-                    catalogue.record_failure(
-                        session,
-                        stage="import",
-                        item=item,
-                        kind="removed" if isinstance(why, _Removed) else "not_taken",
-                        message=str(why),
-                        transient=False,
-                    )
-            failed += len(refused)
-    return engine.Counts(len(clips) - failed, failed)
-
-
-def _clip_id(clip: common_voice.Clip) -> str:
-    return f"common-voice:{clip.locale}:{clip.path.stem}"
-
-
-def _clip_recording(
-    clip: common_voice.Clip, release: common_voice.Release, source: str
-) -> Recording:
-    if clip.duration_ms is None:
-        clip = replace(clip, duration_ms=audio.duration_ms(clip.path))
-    recording = Recording(
-        id=_clip_id(clip),
-        source=source,
-        title=clip.path.stem,
-        speaker=f"common-voice:{clip.speaker}" if clip.speaker else None,
-        language=clip.locale,
-        licence_raw="CC0 1.0",
-        licence="CC0-1.0",
-        licence_evidence={"release": release.name},
-        attribution=f"Mozilla Common Voice, {release.name}",
-        # The terms of the Mozilla Data Collective forbid hosting the audio elsewhere.
-        redistributable=False,
-        media_path=str(clip.path.resolve()),
-        duration_ms=clip.duration_ms,
-        split=clip.split,
-    )
-    _take_whole(recording, clean_transcript(clip.text), release.name)
-    return recording
