@@ -19,6 +19,7 @@ UNCLEAR = "unclear"
 
 _DIGIT = re.compile(r"\d")
 _TAG = re.compile(r"\[([^\W\d_][\w -]{0,30})\]")
+_TAG_AND_SPACE = re.compile(rf"\s*{_TAG.pattern}")
 
 MAIN_SCRIPT_SHARE = 0.05
 """Of all letters: a script with less is foreign. Japanese and Serbian have more than one."""
@@ -43,9 +44,17 @@ _APOSTROPHE = re.compile(r"(?<=\w)['\u2019\u02bc`](?=\w)")
 
 
 def strip_tags(text: str) -> tuple[str, tuple[str, ...]]:
-    """A text without tags such as [disfluency] or [noise], and the tags, in lower case."""
+    """A text without tags such as [disfluency] or [noise], and the tags, in lower case.
+
+    A full stop after a tag moves to the word before; words on both sides stay apart.
+    """
     tags = tuple(tag.lower() for tag in _TAG.findall(text))
-    return (" ".join(_TAG.sub(" ", text).split()) if tags else text), tags
+    return (" ".join(_TAG_AND_SPACE.sub(_gap, text).split()) if tags else text), tags
+
+
+def _gap(tag: re.Match[str]) -> str:
+    following = tag.string[tag.end() : tag.end() + 1]
+    return " " if following.isalnum() else ""
 
 
 @dataclass
