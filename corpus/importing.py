@@ -374,7 +374,7 @@ def _take_release(
             "language": language or clip.locale,
             "licence_evidence": evidence,
             # What was unpacked into the workspace moves with it.
-            "media_path": str(clip.path).removeprefix(inside),
+            "media_path": clip.file.removeprefix(inside),
             "sha256": None,
             "duration_ms": clip.duration_ms or audio.duration_ms(clip.path),
             "split": clip.split,
@@ -395,7 +395,7 @@ def _take_release(
 
 def _clip_id(clip: Clip, terms: _Terms) -> str:
     """A clip keeps its name from release to release."""
-    return f"{terms.prefix}:{clip.locale}:{clip.path.stem}"
+    return f"{terms.prefix}:{clip.locale}:{clip.name}"
 
 
 def _shared_columns(terms: _Terms) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def read_release(folder: Path, *, validated_rest: bool = False, other: bool = Fa
     locale = _locale(folder, taken)
     version = _VERSION.search(f"{folder.parent.name}/{folder.name}")
     clips = [
-        _clip(media / file, line, durations.get(file), locale, tally if spontaneous else None)
+        _clip(f"{media}/{file}", line, durations.get(file), locale, tally if spontaneous else None)
         for file, line in taken.items()
     ]
     added = Counter(line.list for line in taken.values())
@@ -201,16 +201,16 @@ class _Sentences:
 
 
 def _clip(
-    path: Path, line: _Line, duration_ms: int | None, locale: str, tags_taken_off: Tally | None
+    file: str, line: _Line, duration_ms: int | None, locale: str, tags_taken_off: Tally | None
 ) -> Clip:
     text = line.text
     tags: tuple[str, ...] = ()
     if tags_taken_off is not None:
         text, tags = strip_tags(line.text)
         for tag in tags:
-            tags_taken_off.add("texts", f"[{tag}] taken off", path.name)
+            tags_taken_off.add("texts", f"[{tag}] taken off", line.file)
     return Clip(
-        path=path,
+        file=file,
         text=text,
         speaker=line.speaker,
         split=line.list if line.list in SPLITS else "train",

@@ -106,7 +106,7 @@ def read_fleurs(
             else:
                 samples = int(fields[_SAMPLES]) if fields[_SAMPLES].isdecimal() else 0
                 taken[fields[_FILE]] = Clip(
-                    path=files[fields[_FILE]],
+                    file=str(files[fields[_FILE]]),
                     text=fields[column],
                     speaker=None,
                     split=split,

@@ -106,7 +106,10 @@ class DataSet:
         """The licence and the languages that its README.md tells."""
         from huggingface_hub import DatasetCard
 
-        source = self.root / "README.md" if self.local else self._repository
+        readme = self.root / "README.md"
+        if self.local and not readme.is_file():
+            return Card(None, ())
+        source = readme if self.local else self._repository
         try:
             data = DatasetCard.load(source, ignore_metadata_errors=True).data
         except (OSError, ValueError):

@@ -4,16 +4,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 SPLITS = ("train", "dev", "test")
 
 
-@dataclass(frozen=True)
-class Clip:
-    """One recorded text.
+class Clip(NamedTuple):
+    """One recorded text; a release has millions, hence the plain tuple and the path as text.
 
     Attributes:
-        path: its audio file.
+        file: absolute path of its audio.
         text: what is said; empty where nobody has written it down yet.
         speaker: who speaks, as the release names them; None where it does not tell.
         split: train, dev or test.
@@ -23,7 +23,7 @@ class Clip:
         as_written: the text with its tags, where some were taken off.
     """
 
-    path: Path
+    file: str
     text: str
     speaker: str | None
     split: str
@@ -31,6 +31,16 @@ class Clip:
     locale: str
     validated: bool = True
     as_written: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name without folder and suffix."""
+        return self.file.rpartition("/")[2].rpartition(".")[0]
+
+    @property
+    def path(self) -> Path:
+        """The audio file."""
+        return Path(self.file)
 
 
 @dataclass(frozen=True)
