@@ -33,7 +33,7 @@ from corpus.errors import ItemError, UserError
 from corpus.segment import MAX_SECONDS
 from corpus.sources import archive, common_voice, fleurs, hf, licences, mdc
 from corpus.sources.release import Clip, Release
-from corpus.text import base_language, clean_transcript
+from corpus.text import base_language, clean_transcript, is_language_code
 from corpus.workspace import Workspace
 
 Item = TypeVar("Item")
@@ -73,6 +73,8 @@ class _Terms:
     licence: str
     redistributable: bool
     attribution: str
+    stated_by: str = "release"
+    """Who says what the licence is: the release, the data set's card, or the user."""
 
 
 def import_common_voice(
@@ -187,14 +189,8 @@ def import_hf(
     with workspace.lock("media"):
         data = hf.DataSet(name, config)
         card = data.card()
-        spoken = {base_language(code) for code in card.languages}
-        if spoken and base_language(workspace.config.language) not in spoken:
-            raise UserError(
-                f"the card of {name} says {', '.join(card.languages)}, this workspace is for "
-                f"{workspace.config.language}; make one with `corpus init`"
-            )
-        raw, stated_by = (licence, "user") if licence else (card.licence, "card")
-        terms = _hf_terms(data.name, raw, stated_by)
+        _check_card(workspace, name, card)
+        terms = _hf_terms(data.name, licence, card)
         columns = hf.guess_columns(
             data.column_names(), audio=audio_column, text=text_column, speaker=speaker_column
         )
@@ -202,7 +198,6 @@ def import_hf(
             f"{data.name}: audio is {columns.audio}, text is {columns.text}, speaker is "
             f"{columns.speaker or 'not told'}; licence {terms.licence}"
         )
-        stage = workspace.media / ".stage" / "import"
         left_out = 0
         texts: list[str] = []
 
@@ -221,35 +216,14 @@ def import_hf(
             return f"hf:{example.digest[:32]}"
 
         def arrive(id: str, example: hf.Example) -> Arrival:
-            if example.problem:
-                raise ItemError(example.problem)
-            target = workspace.media / "hf" / f"{example.digest[:32]}.flac"
-            stage.mkdir(parents=True, exist_ok=True)
-            staged = stage / example.name.replace("/", "-")
-            staged.write_bytes(example.audio)
-            try:
-                info = audio.decode_to_flac(staged, target)
-            finally:
-                staged.unlink()
-            columns = {
-                **_shared_columns(terms),
-                "id": id,
-                "title": f"{data.name}, {example.name}",
-                "speaker": f"{terms.source}:{example.speaker}" if example.speaker else None,
-                "language": workspace.config.language,
-                "licence_evidence": {"stated_by": stated_by, "row": example.name},
-                "media_path": str(target.relative_to(workspace.root)),
-                "sha256": _sha256(target),
-                "duration_ms": info.duration_ms,
-                "split": example.split,
-            }
+            arrival = _hf_arrival(workspace, data.name, terms, id, example)
             texts.append(example.text)
-            return Arrival(columns, clean_transcript(example.text))
+            return arrival
 
         try:
             counts = _take(catalogue, wanted(), identity, arrive, terms, rows=DECODED_ROWS)
         finally:
-            shutil.rmtree(stage, ignore_errors=True)
+            shutil.rmtree(_stage(workspace), ignore_errors=True)
         if left_out:
             console.say(f"{data.name}: {left_out} rows are in another language, left out")
         odd = [split for split in splits or data.splits if hf.our_split(split) is None]
@@ -263,9 +237,52 @@ def import_hf(
         return counts
 
 
-def _hf_terms(name: str, raw: str | None, stated_by: str) -> _Terms:
+def _stage(workspace: Workspace) -> Path:
+    return workspace.media / ".stage" / "import"
+
+
+def _hf_arrival(
+    workspace: Workspace, name: str, terms: _Terms, id: str, example: hf.Example
+) -> Arrival:
+    """Decode a row's audio into the workspace, and describe it as a recording."""
+    if example.problem:
+        raise ItemError(example.problem)
+    target = workspace.media / "hf" / f"{example.digest[:32]}.flac"
+    staged = _stage(workspace) / example.name.replace("/", "-")
+    staged.parent.mkdir(parents=True, exist_ok=True)
+    staged.write_bytes(example.audio)
+    try:
+        info = audio.decode_to_flac(staged, target)
+    finally:
+        staged.unlink()
+    columns = {
+        **_shared_columns(terms),
+        "id": id,
+        "title": f"{name}, {example.name}",
+        "speaker": f"{terms.source}:{example.speaker}" if example.speaker else None,
+        "language": workspace.config.language,
+        "licence_evidence": {"stated_by": terms.stated_by, "row": example.name},
+        "media_path": str(target.relative_to(workspace.root)),
+        "sha256": _sha256(target),
+        "duration_ms": info.duration_ms,
+        "split": example.split,
+    }
+    return Arrival(columns, clean_transcript(example.text))
+
+
+def _check_card(workspace: Workspace, name: str, card: hf.Card) -> None:
+    spoken = {base_language(code) for code in card.languages if is_language_code(code)}
+    if spoken - {"mul"} and base_language(workspace.config.language) not in spoken:
+        raise UserError(
+            f"the card of {name} says {', '.join(card.languages)}, this workspace is for "
+            f"{workspace.config.language}; make one with `corpus init`"
+        )
+
+
+def _hf_terms(name: str, given: str | None, card: hf.Card) -> _Terms:
+    raw = given or card.licence
     identifier = licences.spdx(raw)
-    if stated_by == "user" and raw != OWN and identifier is None:
+    if given and given != OWN and identifier is None:
         raise UserError(f"--license {raw}: not a licence known here; give an SPDX id, or {OWN}")
     if raw is None or raw.lower() in UNKNOWN_LICENCES:
         raise UserError(f"the card of {name} tells no licence; give --license, as an SPDX id")
@@ -279,6 +296,7 @@ def _hf_terms(name: str, raw: str | None, stated_by: str) -> _Terms:
         licence=known,
         redistributable=licences.is_open(identifier),
         attribution=f"{name}, licensed under {known}",
+        stated_by="user" if given else "card",
     )
 
 
