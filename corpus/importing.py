@@ -7,7 +7,6 @@ format and become FLAC in the workspace. Rows go into the tables thousands at a 
 
 import contextlib
 import gc
-import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,17 +17,18 @@ from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from corpus import audio, console, conventions, engine
+from corpus.add import OWN
 from corpus.catalogue import (
     Catalogue,
     Cue,
     Failure,
     Recording,
     Segment,
-    Tombstone,
     Transcript,
     now,
     segment_id,
 )
+from corpus.collect import Removed, file_sha256, removed_items
 from corpus.errors import ItemError, UserError
 from corpus.segment import MAX_SECONDS
 from corpus.sources import archive, common_voice, fleurs, hf, licences, mdc
@@ -46,8 +46,6 @@ DECODED_ROWS = 50
 SAMPLED_TEXTS = 20_000
 """Of other sources, to compare with."""
 
-OWN = "own"
-"""The licence of data that is the user's own."""
 UNKNOWN_LICENCES = {"other", "unknown"}
 """What a card of the Hub says where it says nothing."""
 
@@ -263,7 +261,7 @@ def _hf_arrival(
         "language": workspace.config.language,
         "licence_evidence": {"stated_by": terms.stated_by, "row": example.name},
         "media_path": str(target.relative_to(workspace.root)),
-        "sha256": _sha256(target),
+        "sha256": file_sha256(target),
         "duration_ms": info.duration_ms,
         "split": example.split,
     }
@@ -438,11 +436,6 @@ def _shared_columns(terms: _Terms) -> dict[str, Any]:
     }
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def _take(
     catalogue: Catalogue,
     items: Iterable[Item],
@@ -462,7 +455,7 @@ def _take(
         ours = Recording.id.startswith(f"{terms.prefix}:", autoescape=True)
         seen = set(session.scalars(select(Recording.id).filter(ours)))
         seen |= set(session.scalars(select(Failure.item).filter_by(stage="import")))
-        removed = set(session.scalars(select(Tombstone.item)))
+    removed = removed_items(catalogue)
 
     def new(items: Iterable[Item]) -> Iterator[tuple[str, Item]]:
         for item in items:
@@ -482,7 +475,7 @@ def _take(
         for id, item in batch:
             try:
                 if id in removed:
-                    refused.append((id, "removed", _removed(id)))
+                    refused.append((id, "removed", Removed(id)))
                 else:
                     arrived.append(arrive(id, item))
             except ItemError as error:
@@ -504,10 +497,6 @@ def _take(
     if silent:
         console.say(f"{terms.source}: {silent} clips have no text; `corpus label` gives them one")
     return engine.Counts(done, failed)
-
-
-def _removed(id: str) -> ItemError:
-    return ItemError(f"{id} was taken down here (`corpus remove`) and is not taken again")
 
 
 def _fits(one: Arrival) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from corpus.catalogue import Catalogue
 from corpus.cli import app
 from corpus.workspace import CONFIG_NAME, Workspace
 from demo.video_site import VideoSite
@@ -123,6 +124,11 @@ class TestErrors:
             (["build", "one", "--workspace", "WORKSPACE"], "no segment is kept"),
             (["remove", "--workspace", "WORKSPACE"], "nothing to remove; give IDs, --channel"),
             (["remove", "youtube:x", "--workspace", "WORKSPACE"], "no recording youtube:x here"),
+            (["show", "youtube:x", "--workspace", "WORKSPACE"], "nothing is known of youtube:x"),
+            (
+                ["report", "--html", "gone/a.html", "--workspace", "WORKSPACE"],
+                "there is no folder gone",
+            ),
             (["init", "WORKSPACE", "--language", "cs"], "is a workspace already"),
             (["init", "new", "--language", "Czech"], "is no language code"),
         ],
@@ -164,12 +170,16 @@ class TestErrors:
         assert "Traceback" not in outcome.err
 
     def test_a_defect_is_one_line_too_and_tells_of_debug(
-        self, corpus: Corpus, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+        self,
+        corpus: Corpus,
+        workspace: Workspace,
+        catalogue: Catalogue,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         def broken(*_: object) -> None:
             raise RuntimeError("first line\nsecond line")
 
-        monkeypatch.setattr("corpus.report.status", broken)
+        monkeypatch.setattr("corpus.status.status", broken)
         outcome = corpus("status", "--workspace", workspace.root)
         assert outcome.code == 1
         assert outcome.err == (
@@ -190,7 +200,7 @@ class TestErrors:
     ) -> None:
         import sqlite3
 
-        corpus("status", "--workspace", workspace.root)
+        Catalogue(workspace.catalogue_url)
         with sqlite3.connect(workspace.root / "catalogue.sqlite") as database:
             database.execute("UPDATE alembic_version SET version_num = '9999'")
         outcome = corpus("status", "--workspace", workspace.root)
@@ -247,6 +257,8 @@ class TestJson:
             ("build",): ["main", *at],
             ("status",): [*at],
             ("run",): [*at],
+            ("show",): ["youtube:first000000", *at],
+            ("report",): [*at],
             ("verify",): [*at],
             ("remove",): ["youtube:first000000", "--yes", *at],
         }
@@ -267,6 +279,8 @@ class TestJson:
         assert documents["build",]["folder"] == str(root / "datasets" / "main")
         assert documents["status",]["recordings"] == 7
         assert documents["run",] == documents["status",]
+        assert documents["show",]["recording"]["id"] == "youtube:first000000"
+        assert documents["report",]["totals"]["recordings"] == 7
         assert documents["verify",] == {"problems": []}
         assert documents["remove",]["removed"] == ["youtube:first000000"]
 

@@ -27,7 +27,8 @@ from corpus.importing import import_common_voice, import_fleurs, import_hf
 from corpus.remove import find, remove
 from corpus.segment import segment_recordings
 from corpus.sources import hf
-from corpus.verdict import PRESETS_FILE, apply_verdicts, read_thresholds
+from corpus.thresholds import read_thresholds
+from corpus.verdict import apply_verdicts
 from corpus.workspace import Workspace, init_workspace
 
 from .conftest import SENTENCES, Corpus, spoken, write_fleurs, write_parquet, write_speech
@@ -225,7 +226,7 @@ class TestTheTwiRelease:
         assert corpus("import", "common-voice", archive, *at).out == "import: 0 done, 0 failed\n"
         assert {path: path.stat().st_mtime_ns for path in release.rglob("*")} == times
 
-        apply_verdicts(catalogue, "default", read_thresholds("default", PRESETS_FILE), "tw")
+        apply_verdicts(catalogue, "default", read_thresholds("default"), "tw")
         assert check_media(twi, catalogue).failed == 0
         # What was unpacked here is ours, so a takedown deletes it.
         assert twi.path(clip.media_path).is_file()

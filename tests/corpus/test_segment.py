@@ -65,6 +65,16 @@ class TestMergeCues:
         said = [cue.text for cue in kept if cue.text]
         assert [word for s in segments for word in s.text.split()] == said
 
+    def test_no_segment_goes_across_something_that_was_taken_out(self) -> None:
+        cues = [
+            Span(0, 2000, "one"),
+            Span(2100, 4000, "two"),
+            Span(5000, 7000, "three", after_break=True),
+        ]
+        segments, _ = merge_cues(cues, duration_ms=8000, target_seconds=27)
+        assert [segment.text for segment in segments] == ["one two", "three"]
+        assert segments[0].end_ms <= 4500 <= segments[1].start_ms
+
     @given(tracks())
     def test_what_is_left_out_has_no_room_anywhere(self, track: tuple[list[Span], int]) -> None:
         cues, duration = track
