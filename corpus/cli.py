@@ -325,19 +325,110 @@ def add(
 
 @import_app.command("common-voice")
 def import_common_voice(
-    folder: Annotated[Path, typer.Argument(help="An unpacked release: tsv files and clips/.")],
+    path: Annotated[
+        Path | None, typer.Argument(help="A release's folder, or its archive (.tar.gz).")
+    ] = None,
+    validated_rest: Annotated[
+        bool,
+        typer.Option(
+            "--validated-rest",
+            help="Take all validated clips whose speaker and sentence are not in dev or test.",
+        ),
+    ] = False,
+    other: Annotated[
+        bool, typer.Option("--other", help="Take clips that nobody has validated, to be checked.")
+    ] = False,
+    from_mdc: Annotated[
+        str | None,
+        typer.Option(help="Id of a release to get from the Mozilla Data Collective."),
+    ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Import a Mozilla Common Voice release.
+    """Import a Mozilla Common Voice release, of read sentences or of spontaneous speech.
 
-    Example: corpus import common-voice cv-corpus-25.0-2026-03-09/cs
+    Example: corpus import common-voice cv-corpus-25.0-2026-03-09/cs --validated-rest
+    """
+    from corpus import importing
+
+    if (path is None) == (from_mdc is None):
+        raise UserError("give the release's folder or archive, or else --from-mdc ID")
+    space, catalogue = _open(workspace)
+    counts = importing.import_common_voice(
+        space,
+        catalogue,
+        path,
+        validated_rest=validated_rest,
+        other=other,
+        from_mdc=from_mdc,
+    )
+    _tell(counts, "import", as_json)
+
+
+@import_app.command("fleurs")
+def import_fleurs(
+    name: Annotated[str, typer.Argument(help="A folder, or a name of the Hub such as cs_cz.")],
+    text_column: Annotated[
+        str, typer.Option(help="raw_transcription, or transcription without case and punctuation.")
+    ] = "raw_transcription",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Import FLEURS in one language.
+
+    Example: corpus import fleurs fleurs/data/cs_cz
     """
     from corpus import importing
 
     space, catalogue = _open(workspace)
-    counts = importing.import_common_voice(space, catalogue, folder)
+    counts = importing.import_fleurs(space, catalogue, name, text_column=text_column)
+    _tell(counts, "import", as_json)
+
+
+@import_app.command("hf")
+def import_hf(
+    name: Annotated[
+        str, typer.Argument(help="A folder, a Parquet or CSV file, or a name of the Hub.")
+    ],
+    config: Annotated[
+        str | None, typer.Option(help="Which part, where a data set has several.")
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Only this split; may be given several times.")
+    ] = None,
+    audio_column: Annotated[str | None, typer.Option(help="Default: guessed by its name.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Default: guessed by its name.")] = None,
+    speaker_column: Annotated[
+        str | None, typer.Option(help="Default: guessed by its name.")
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option("--license", help="SPDX id, or own. Default: what the card says."),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Import a speech data set in a form of Hugging Face: its audio becomes FLAC here.
+
+    Example: corpus import hf podcasts/ --text-column sentence --license CC-BY-4.0
+    """
+    from corpus import importing
+
+    space, catalogue = _open(workspace)
+    counts = importing.import_hf(
+        space,
+        catalogue,
+        name,
+        config=config,
+        splits=split or [],
+        audio_column=audio_column,
+        text_column=text_column,
+        speaker_column=speaker_column,
+        licence=licence,
+    )
     _tell(counts, "import", as_json)
 
 
@@ -537,7 +628,12 @@ def build(
 
 
 def _tokenizer(space: Workspace, name: str | None) -> str | None:
-    return str(space.path(name)) if name and space.path(name).is_dir() else name
+    return _folder_or_name(space, name) if name else None
+
+
+def _folder_or_name(space: Workspace, name: str) -> str:
+    """A folder of the workspace or elsewhere on this machine, else a name of the Hub."""
+    return str(space.path(name)) if space.path(name).is_dir() else name
 
 
 @app.command()
@@ -682,7 +778,16 @@ def _run_stages(space: Workspace) -> None:
     if config.sources.add:
         add([space.path(p) for p in config.sources.add], config.sources.licence, workspace=root)
     for release in config.sources.common_voice:
-        import_common_voice(space.path(release), workspace=root)
+        import_common_voice(
+            space.path(release),
+            validated_rest=config.sources.validated_rest,
+            other=config.sources.other,
+            workspace=root,
+        )
+    for name in config.sources.fleurs:
+        import_fleurs(_folder_or_name(space, name), workspace=root)
+    for name in config.sources.hf:
+        import_hf(_folder_or_name(space, name), workspace=root)
     segment(workspace=root)
     if config.label.model:
         label(workspace=root)

@@ -45,6 +45,10 @@ class ImportConfig:
 
     add: list[str] = field(default_factory=list)
     common_voice: list[str] = field(default_factory=list)
+    validated_rest: bool = False
+    other: bool = False
+    fleurs: list[str] = field(default_factory=list)
+    hf: list[str] = field(default_factory=list)
     licence: str = "own"
 
 
@@ -128,7 +132,10 @@ search = []        # words to search for; only Creative-Commons videos are taken
 
 [sources]
 add = []           # own audio or video, with .srt or .vtt beside it where there is one
-common_voice = []  # release folders
+common_voice = []  # folders or archives of releases
+validated_rest = false  # the validated clips outside train, dev and test too
+fleurs = []        # folders, or names of the Hub such as "cs_cz"
+hf = []            # folders or names of data sets whose card tells the licence
 
 [segment]
 target_seconds = 27.0  # length that segments should approach; 30 is the limit

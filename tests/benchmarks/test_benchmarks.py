@@ -76,6 +76,15 @@ def test_status_is_timed_on_a_catalogue_of_the_size_asked_for(capsys):
     assert all(figure["value"] > 0 and figure["beside_value"] == 2.0 for figure in (plain, machine))
 
 
+def test_importing_is_timed_on_a_release_of_the_size_asked_for(capsys):
+    assert main(["importing", "--clips", "40", "--json"]) == 0
+    first, peer, again = json.loads(capsys.readouterr().out)
+    assert first["name"] == peer["name"] == "import of 40 clips"
+    assert again["name"] == "import of 40 clips, a second time"
+    assert (first["beside_value"], peer["beside"]) == (5.0, "pandas, reading only")
+    assert first["value"] == peer["value"] > 0
+
+
 def test_the_report_is_timed_with_and_without_scores(capsys):
     assert main(["report", "--segments", "30", "--json"]) == 0
     scored, computed = json.loads(capsys.readouterr().out)

@@ -17,7 +17,15 @@ from corpus.cli import app
 from corpus.workspace import CONFIG_NAME, Workspace
 from demo.video_site import VideoSite
 
-from .conftest import PLAYLIST, SENTENCES, Corpus, fetch_arguments, write_speech
+from .conftest import (
+    PLAYLIST,
+    SENTENCES,
+    Corpus,
+    fetch_arguments,
+    write_fleurs,
+    write_parquet,
+    write_speech,
+)
 
 HEAVY = ("torch", "transformers", "gradio", "yt_dlp", "faster_whisper", "datasets", "deepspeed")
 MODEL = Path(__file__).parents[2] / "demo" / "model"
@@ -231,12 +239,18 @@ class TestJson:
         (release / "train.tsv").write_text(
             f"client_id\tpath\tsentence\tlocale\nx\tcommon_voice_en_1.mp3\t{SENTENCES[0]}\ten\n"
         )
+        fleurs = write_fleurs(tmp_path / "en_us", {"train": [SENTENCES[1]]})
+        audio = (release / "clips" / "common_voice_en_1.mp3").read_bytes()
+        row = {"audio": {"bytes": audio, "path": None}, "text": SENTENCES[0]}
+        parquet = write_parquet(tmp_path / "hub" / "train.parquet", [row])
         at = ("--workspace", root)
         arguments: dict[tuple[str, ...], list[object]] = {
             ("init",): [root, "--language", "en"],
             ("fetch",): [*fetch_arguments(site, root)[1:]],
             ("add",): [tmp_path / "own", *at],
             ("import", "common-voice"): [release, *at],
+            ("import", "fleurs"): [fleurs, *at],
+            ("import", "hf"): [parquet, "--license", "CC0-1.0", *at],
             ("segment",): [*at],
             ("label",): ["--model", MODEL, *at],
             ("verdict",): [*at],
@@ -258,14 +272,15 @@ class TestJson:
         assert set(commands()) - {("label",)} <= set(arguments)
         assert documents["init",] == {"workspace": str(root), "language": "en"}
         assert documents["add",] == {"done": 1, "failed": 0}
-        assert documents["import", "common-voice"] == {"done": 1, "failed": 0}
+        for source in ("common-voice", "fleurs", "hf"):
+            assert documents["import", source] == {"done": 1, "failed": 0}
         assert documents["segment",] == {"done": 4, "failed": 0}
         assert documents["build",]["written"] is True
         assert documents["build",]["folder"] == str(root / "datasets" / "main")
-        assert documents["status",]["recordings"] == 5
+        assert documents["status",]["recordings"] == 7
         assert documents["run",] == documents["status",]
         assert documents["show",]["recording"]["id"] == "youtube:first000000"
-        assert documents["report",]["totals"]["recordings"] == 5
+        assert documents["report",]["totals"]["recordings"] == 7
         assert documents["verify",] == {"problems": []}
         assert documents["remove",]["removed"] == ["youtube:first000000"]
 
