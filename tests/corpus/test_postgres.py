@@ -130,7 +130,8 @@ for id in sys.argv[3:]:
         code = """
 import sys
 from corpus.catalogue import Catalogue
-from corpus.verdict import apply_verdicts, read_thresholds
+from corpus.thresholds import read_thresholds
+from corpus.verdict import apply_verdicts
 thresholds = read_thresholds("default")
 for _ in range(3):
     apply_verdicts(Catalogue(sys.argv[1]), "default", thresholds, "en")
