@@ -473,6 +473,7 @@ class TestCommand:
         outcome = corpus("report", "--html", tmp_path, "--workspace", workspace.root)
         assert (outcome.code, "is a folder" in outcome.err) == (1, True)
 
+    @pytest.mark.sqlite
     @pytest.mark.parametrize("command", [["status"], ["report"], ["report", "--html", "page.html"]])
     def test_a_catalogue_that_is_gone_is_told_and_not_made_anew(
         self,

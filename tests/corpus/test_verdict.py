@@ -542,6 +542,7 @@ class TestApplyVerdicts:
 
 
 class TestWhatIf:
+    @pytest.mark.sqlite
     def test_it_changes_nothing_and_says_what_applying_does(
         self, catalogue: Catalogue, add_recording: AddRecording
     ) -> None:
