@@ -42,6 +42,8 @@ class Evidence:
     """The last decision that is no skip: action, reason, transcript."""
     stored: tuple[str, list[str], int | None, str] | None = field(default=None, compare=False)
     """The verdict as it is stored: verdict, reasons, transcript, thresholds."""
+    validated: bool = True
+    """Whether listeners have agreed with a release's text, as far as it tells."""
 
     @property
     def heard(self) -> Text | None:
@@ -127,11 +129,12 @@ _SEGMENTS = select(
     Recording.language,
     func.coalesce(Recording.channel_id, Recording.source),
     Recording.subtitle_note,
+    Recording.licence_evidence["validated"].as_boolean(),
 ).join(Recording)
 
 
 def _read(
-    session: Session, query: Select[str, str, int, int, str, str, str | None]
+    session: Session, query: Select[str, str, int, int, str, str, str | None, bool | None]
 ) -> list[Evidence]:
     """Segments that follow each other by id, with all that is known of them."""
     segments = session.execute(query).all()
@@ -194,6 +197,7 @@ def _read(
             texts=texts.get(key, ()),
             decided=decisions.get(key),
             stored=stored.get(key),
+            validated=validated is not False,
         )
-        for key, recording_id, start_ms, end_ms, language, group, note in segments
+        for key, recording_id, start_ms, end_ms, language, group, note, validated in segments
     ]

@@ -114,10 +114,11 @@ def judge(
 ) -> Judgement:
     """The verdict on one segment, from its texts, scores and decisions.
 
-    A reviewer's word is final. A release is trusted, a subtitle is believed as far as a model's
-    own transcript agrees with it, a pseudo-label as far as its model was sure or another agrees. A
-    subtitle of a track that may be a machine's is for people to decide on, however well a model
-    agrees; one that surely is counts for less than the pseudo-label.
+    A reviewer's word is final. A release is trusted where its listeners have agreed. Elsewhere its
+    text is believed, as a subtitle is, as far as a model's own transcript agrees with it, and a
+    pseudo-label as far as its model was sure or another agrees. A subtitle of a track that may be a
+    machine's is for people to decide on, however well a model agrees; one that surely is counts for
+    less than the pseudo-label.
     """
     if evidence.decided is not None:
         action, why, transcript_id = evidence.decided
@@ -130,9 +131,9 @@ def judge(
     label = evidence.label
     if label is None or measures is None:
         return Judgement([Finding(REVIEW, "no transcript: there is no text yet")], None)
-    if label.kind == "release":
+    if label.kind == "release" and evidence.validated:
         found = [Finding(KEEP, f"release: {label.origin}"), *_pace(measures, thresholds)]
-    elif label.kind == "subtitle":
+    elif label.kind in {"release", "subtitle"}:
         found = _subtitle(evidence.heard, measures, thresholds)
         origin, why = noted_suspicion(evidence.note)
         if origin != "human":

@@ -34,13 +34,15 @@ def evidence(
     seconds: float = 2.0,
     decided: tuple[str, str | None, int | None] | None = None,
     note: str | None = None,
+    validated: bool = True,
 ) -> Evidence:
     """A segment with (kind, text, scores) transcripts, each of another origin, counted from 1."""
     texts = [
         Text(number, kind, f"origin {number}", text, scores[0] if scores else {})
         for number, (kind, text, *scores) in enumerate(transcripts, start=1)
     ]
-    return Evidence("talk@0-2000", "talk", seconds, language, "UC1", note, texts, decided)
+    known = ("talk@0-2000", "talk", seconds, language, "UC1", note, texts, decided)
+    return Evidence(*known, validated=validated)
 
 
 def judged(
@@ -310,6 +312,12 @@ class TestPseudoLabels:
 
 
 class TestEveryText:
+    def test_what_listeners_have_not_agreed_on_is_checked_like_a_subtitle(self) -> None:
+        wish = {"validated": False}
+        assert kinds(("release", TEXT), **wish) == ["unchecked"]
+        assert verdict(("release", TEXT), ("pseudo", TEXT, SURE), **wish) == KEEP
+        assert verdict(("release", LONG), ("pseudo", "other words", SURE), **wish) == DROP
+
     def test_a_release_is_trusted(self) -> None:
         found = judged(("release", TEXT))
         assert (found.verdict, found.reasons) == (KEEP, ["release: origin 1"])
