@@ -384,7 +384,7 @@ def _with_punctuation(words: list[Word]) -> list[Word]:
 def _loud(features: "np.ndarray[Any, np.dtype[np.float32]]", seconds: float) -> Any:
     """Which positions of a window (20 ms) are louder than its pauses: bool [positions]."""
     positions = max(1, round(seconds / POSITION_SECONDS))
-    levels = features.mean(axis=0)[: 2 * positions].reshape(-1, 2).mean(axis=1)
+    levels = features[:, : 2 * positions].mean(axis=0).reshape(-1, 2).mean(axis=1)
     quiet, speech = np.quantile(levels, [0.05, 0.95])
     return levels > quiet + LOUD_SHARE * (speech - quiet)
 
