@@ -24,9 +24,9 @@ SURE = 0.8
 """Word probability from which a matched word tells the time; of a doubtful model's words, the surer
 half do."""
 
-MIN_ANCHORS, MIN_SHARE = 20, 0.5
-"""A fit rests on so many cues, or in a short track on at least 5 that are this share of all."""
-FEWEST_ANCHORS = 5
+MIN_ANCHORS = 20
+"""A fit rests on so many cues, or in a short track on this share of them and at least so many."""
+MIN_SHARE, FEWEST_ANCHORS = 0.3, 5
 
 MAX_STRETCH = 0.05
 """Slopes further from 1 are no frame rate taken for another: the widest pair, 25 and 23.976 frames
@@ -142,8 +142,8 @@ class Timing:
 def fit_timing(cues: Sequence[Span], heard: Iterable[Word]) -> Timing | None:
     """Fit an offset, or an offset and a slope, to a track whose words are heard elsewhere.
 
-    Each cue counts once, with the median shift of the words that are matched in its first half: a
-    cue's start is set with more care than its end. The offset is a median and the slope the median
+    Each cue counts once, with the median shift of its words: of those in its first half, if any are
+    heard, since a cue's start is set with more care than its end. The offset is a median and the slope the median
     of the slopes between cues (Theil 1950, Sen 1968), so up to a quarter of wrong matches do no
     harm. The slope is only taken where it halves what the offset alone leaves.
 
@@ -159,12 +159,16 @@ def fit_timing(cues: Sequence[Span], heard: Iterable[Word]) -> Timing | None:
     if not pairs:
         return None
     sure = min(SURE, float(np.median([words[pair.heard].probability for pair in pairs])))
-    shifts: dict[int, list[float]] = defaultdict(list)
+    early: dict[int, list[float]] = defaultdict(list)
+    late: dict[int, list[float]] = defaultdict(list)
     for pair in pairs:
         unit, word = said[pair.said], words[pair.heard]
-        cue = cues[unit.of]
-        if word.probability >= sure and 2 * unit.start_ms < cue.start_ms + cue.end_ms:
-            shifts[unit.of].append(word.start_ms - unit.start_ms)
+        if word.probability >= sure:
+            cue = cues[unit.of]
+            half = early if 2 * unit.start_ms < cue.start_ms + cue.end_ms else late
+            # Ends: attention gives a word the pause before it, too.
+            half[unit.of].append(word.end_ms - unit.end_ms)
+    shifts = late | early
     few = max(FEWEST_ANCHORS, min(MIN_ANCHORS, MIN_SHARE * len(cues)))
     if len(shifts) < few:
         return None

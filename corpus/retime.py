@@ -127,13 +127,15 @@ def _look(workspace: Workspace, catalogue: Catalogue, recording_id: str, origin:
     words = sorted(word for found in heard.values() for word in found)
     fit = fit_timing(cues, words)
     timing = _timing(recording.timing, fit, origin)
-    if fit is None or not fit.moves(cues) or timing["cuts"] == MAX_CUTS:
+    if fit is None:  # too little is recognised to know where anything is
+        return _Found(timing, long_cues_left=sum(map(is_long, cues)))
+    if not fit.moves(cues) or timing["cuts"] == MAX_CUTS:
         return _settle(recording, cues, heard, words, timing)
     if any(_is_decided(segment) for segment in recording.segments):
         shift = (fit(cues[0].start_ms) - cues[0].start_ms) / 1000
         problem = (
-            f"its subtitles are out of time, by {-shift:+.1f} s at their beginning; it has reviewed "
-            "segments and stays as it is"
+            f"its subtitles are out of time, by {-shift:+.1f} s at their beginning; it stays as it "
+            "is, since some of its segments are reviewed"
         )
         return _Found(timing, problem)
     anew = cut(

@@ -217,7 +217,7 @@ def _cut_at_pauses(media: Path, start_ms: int, end_ms: int, target_seconds: floa
 
 
 def _without_overlaps(spans: Sequence[Span]) -> list[Span]:
-    """Spans in order; where a pad reaches into the speech of a long cue beside it, it ends there."""
+    """Spans in order; a pad that reaches into the speech of a long cue beside it ends there."""
     apart: list[Span] = []
     for span in sorted(spans, key=lambda span: span.start_ms + span.end_ms):
         if apart and apart[-1].end_ms > span.start_ms:
