@@ -304,11 +304,17 @@ def label(
     compute_type: Annotated[
         str | None, typer.Option(help="CTranslate2 compute type, such as float16 or int8.")
     ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Windows that go through the model together.")
+    ] = None,
+    releases: Annotated[
+        bool, typer.Option("--all", help="Label the validated segments of releases too.")
+    ] = False,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Pseudo-label segments with Whisper, and check subtitles against what it hears.
+    """Pseudo-label segments with Whisper, time their words, and check subtitles against it.
 
     Example: corpus label --model openai/whisper-large-v3
     """
@@ -326,6 +332,8 @@ def label(
         language_token=language_token or config.language_token,
         device=device or config.device,
         compute_type=compute_type or config.compute_type,
+        batch_size=batch_size or config.batch_size,
+        releases=releases,
     )
     _tell(counts, "label", as_json)
 

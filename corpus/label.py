@@ -1,24 +1,34 @@
 """Pseudo-labels: what a Whisper model hears in a segment, with the model's own doubts as scores.
 
 Segments with a human subtitle are labelled too: how far the two agree is the best evidence there
-is of whether the subtitle is what was said. Segments of a release such as Common Voice are not:
-people have validated them already.
+is of whether the subtitle is what was said. Its words are timed in the same pass. Segments of a
+release such as Common Voice are left alone where people have validated them.
+
+Segments of many recordings go through the model together, the longest first, so that thousands of
+short files keep a device busy; what is next is read while the device works. Every model's
+transcripts stand beside those of others, and nobody's are changed.
 """
 
 import hashlib
-import logging
-from dataclasses import dataclass
+import json
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from corpus import audio, console, engine
 from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript
-from corpus.errors import UserError
-from corpus.segment import MAX_SECONDS
-from corpus.text import base_language, clean_transcript
+from corpus.catalogue import Model as ModelRow
+from corpus.errors import ItemError, UserError
+from corpus.text import base_language
+from corpus.whisper import Heard, Whisper, Window, Word
 from corpus.workspace import Workspace
 
 CT2_WEIGHTS = "model.bin"
@@ -30,24 +40,35 @@ CT2_FOLDER = "ct2"
 HUB_FILES = ["*.json", "*.txt", "model.safetensors", "model-*.safetensors", CT2_WEIGHTS]
 """What of a Hub model is needed: weights in one form, tokenizer and settings."""
 
-BEAM_SIZE = 5
+READERS = 2
+"""Threads that read audio and compute its log-mel while the device works."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model that faster-whisper can load, under the name that its transcripts carry."""
+    """A CTranslate2 folder under the name that its transcripts carry.
+
+    Attributes:
+        lineage: what it was made from, where its run tells: see `read_lineage`.
+    """
 
     name: str
     path: str
+    lineage: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def sha256(self) -> str | None:
+        """Of the weights; none where there are no CTranslate2 weights."""
+        weights = Path(self.path) / CT2_WEIGHTS
+        if not weights.exists():
+            return None
+        with weights.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
 
     @property
     def origin(self) -> str:
         """Name and content hash, so that a retrained model of the same name is another origin."""
-        weights = Path(self.path) / CT2_WEIGHTS
-        if not weights.exists():
-            return self.name
-        with weights.open("rb") as handle:
-            return f"{self.name}@{hashlib.file_digest(handle, 'sha256').hexdigest()[:8]}"
+        return f"{self.name}@{self.sha256[:8]}" if self.sha256 else self.name
 
 
 def find_model(workspace: Workspace, name: str) -> Model:
@@ -68,7 +89,7 @@ def find_model(workspace: Workspace, name: str) -> Model:
     if (folder / "model").is_dir():  # a run of `train fit`
         folder = folder / "model"
     folder = folder.resolve()
-    in_run = folder.name in {"model", CT2_FOLDER}
+    in_run = folder.name == "model" or folder.name.startswith(CT2_FOLDER)
     return _local_model(workspace, folder, folder.parent.name if in_run else folder.name)
 
 
@@ -90,7 +111,7 @@ def _download(name: str) -> Path:
 
 def _local_model(workspace: Workspace, folder: Path, title: str) -> Model:
     if (folder / CT2_WEIGHTS).exists():
-        return Model(title, str(folder))
+        return Model(title, str(folder), read_lineage(folder, workspace.root))
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise UserError(
@@ -101,7 +122,8 @@ def _local_model(workspace: Workspace, folder: Path, title: str) -> Model:
     for path in weights:
         with path.open("rb") as handle:
             digest.update(hashlib.file_digest(handle, "sha256").digest())
-    return Model(title, str(_convert(workspace, folder, f"{title}-{digest.hexdigest()[:8]}")))
+    converted = _convert(workspace, folder, f"{title}-{digest.hexdigest()[:8]}")
+    return Model(title, str(converted), read_lineage(folder, workspace.root))
 
 
 def _convert(workspace: Workspace, folder: Path, name: str) -> Path:
@@ -117,6 +139,11 @@ def _convert(workspace: Workspace, folder: Path, name: str) -> Path:
     if missing:
         raise UserError(f"{folder}: {' and '.join(missing)} missing; save the processor there too")
     console.say(f"converting {folder} for labelling, once")
+    if not _names_alignment_heads(folder):
+        console.say(
+            f"warning: {folder} names no alignment_heads in generation_config.json; half of all "
+            "heads are taken, which time words badly: copy the list of the model it was made from"
+        )
     transformers_logging.disable_progress_bar()
     with workspace.lock("models"):
         part = workspace.models / f".{name}.part"
@@ -129,73 +156,197 @@ def _convert(workspace: Workspace, folder: Path, name: str) -> Path:
     return target
 
 
+def _names_alignment_heads(folder: Path) -> bool:
+    return bool(_read_json(folder / "generation_config.json").get("alignment_heads"))
+
+
+def read_lineage(folder: Path, root: Path) -> dict[str, Any]:
+    """How the model in a run of `train fit` was made; empty for any other model.
+
+    Returns:
+        ``run``, ``base`` (the model it began as, with its own lineage), ``datasets`` (name and
+        fingerprint) and ``steps``. Relative paths are looked for here, then at `root`.
+    """
+    run = next((f for f in (folder, folder.parent) if (f / "run.json").is_file()), None)
+    config = _read_json(run / "run.json").get("config", {}) if run else {}
+    if run is None or "model" not in config:
+        return {}
+    found = {name: _first_folder(name, root) for name in config.get("datasets", [])}
+    base = _first_folder(config["model"], root)
+    return {
+        "run": run.name,
+        "base": {"name": config["model"], **(read_lineage(base, root) if base else {})},
+        "datasets": [
+            {
+                "name": Path(name).name,
+                "fingerprint": _read_json(at / "manifest.json").get("fingerprint") if at else None,
+            }
+            for name, at in found.items()
+        ],
+        "steps": config.get("steps"),
+    }
+
+
+def _first_folder(name: str, root: Path) -> Path | None:
+    return next((path for path in (Path(name), root / name) if path.is_dir()), None)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is none to read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 @dataclass(frozen=True)
-class Label:
-    """One transcription: the text, and numbers that tell how sure the model is."""
+class Job:
+    """A segment to be labelled: a span (ms) of a file, and its subtitle where it has one."""
 
-    text: str
-    scores: dict[str, float]
+    segment_id: str
+    path: str
+    start_ms: int
+    end_ms: int
+    subtitle_id: int | None = None
+    subtitle: str | None = None
 
 
-class Labeller:
-    """A loaded model.
+@dataclass(frozen=True)
+class Labelled:
+    """What a model made of a segment; times of words are milliseconds of the recording.
 
-    Args:
-        language: the language token to force.
-
-    Raises:
-        UserError: the model cannot be loaded, or knows no such language.
+    Attributes:
+        words: [start_ms, end_ms, word, probability] of each word heard.
+        subtitle_words: the same of the subtitle, where it could be aligned.
     """
 
-    def __init__(self, model: Model, language: str, *, device: str, compute_type: str) -> None:
-        import ctranslate2
-        from faster_whisper import WhisperModel
+    text: str
+    words: list[list[Any]]
+    scores: dict[str, float]
+    subtitle_words: list[list[Any]] | None = None
 
-        # A CPU has no float16; that the weights are widened for it is no warning to a user.
-        ctranslate2.set_log_level(logging.ERROR)
-        try:
-            self.whisper: Any = WhisperModel(model.path, device=device, compute_type=compute_type)
-        except (ValueError, RuntimeError, OSError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise UserError(f"the model {model.path} cannot be loaded: {reason}") from error
-        if language not in self.whisper.supported_languages:
-            raise UserError(
-                f"{model.name} knows no language {language!r}; give a related one that it knows "
-                "with --language-token"
-            )
-        self.language = language
 
-    def __call__(self, pcm: audio.Pcm) -> Label:
-        """Transcribe int16 PCM [samples] of at most 30 s at 16 kHz by beam search.
+@dataclass(frozen=True)
+class LabelWorker:
+    """Labels jobs without a catalogue: it can be sent to another process or machine.
 
-        Whisper's fallback to sampling is not used: CTranslate2 cannot seed it for each segment, and
-        a corpus that is made twice shall be the same twice. Loops show in the compression ratio.
-        Text before the segment is not given: it makes loops spread.
+    The model is loaded once in each process, when it is first needed.
+
+    Args:
+        path: a CTranslate2 folder.
+        language: the language token to force.
+        batch_size: windows that go through the model together.
+    """
+
+    path: str
+    language: str
+    device: str = "auto"
+    compute_type: str = "default"
+    batch_size: int = 16
+
+    def __call__(self, jobs: Sequence[Job]) -> list[Labelled | ItemError]:
+        """What the model makes of each job, or why it could not be read.
+
+        Raises:
+            UserError: the model cannot be used.
         """
-        # Silence to the end of the window, as in Whisper's training; faster-whisper would pad the
-        # log-mel with zeros instead, which are louder than silence.
-        window = np.zeros(round(MAX_SECONDS * audio.SAMPLE_RATE), np.float32)
-        window[: pcm.size] = pcm.astype(np.float32) / 32768.0
-        found, _ = self.whisper.transcribe(
-            window,
-            language=self.language,
-            beam_size=BEAM_SIZE,
-            temperature=0.0,
-            condition_on_previous_text=False,
-            no_speech_threshold=None,  # keep what it says all the same: the verdict decides
-        )
-        pieces = [piece for piece in found if piece.start * audio.SAMPLE_RATE < pcm.size]
-        if not pieces:
-            return Label("", {})
-        seconds = [max(0.02, piece.end - piece.start) for piece in pieces]
-        return Label(
-            clean_transcript(" ".join(piece.text.strip() for piece in pieces)),
-            {
-                "avg_logprob": float(np.average([p.avg_logprob for p in pieces], weights=seconds)),
-                "no_speech_prob": float(max(p.no_speech_prob for p in pieces)),
-                "compression_ratio": float(max(p.compression_ratio for p in pieces)),
-            },
-        )
+        batches = engine.batches(jobs, self.batch_size)
+        return list(chain.from_iterable(results for _, results in self.stream(batches)))
+
+    def stream(
+        self, batches: Iterable[Sequence[Job]]
+    ) -> Iterator[tuple[Sequence[Job], list[Labelled | ItemError]]]:
+        """Each batch with its results; the next one is read meanwhile.
+
+        Raises:
+            UserError: the model cannot be used.
+        """
+        whisper = _loaded(self.path, self.language, self.device, self.compute_type)
+        ahead: deque[tuple[Sequence[Job], list[Future[Window]]]] = deque()
+        with ThreadPoolExecutor(READERS) as readers:
+            for batch in batches:
+                ahead.append((batch, [readers.submit(_read, whisper, job) for job in batch]))
+                if len(ahead) > 1:
+                    yield _listen(whisper, *ahead.popleft())
+            while ahead:
+                yield _listen(whisper, *ahead.popleft())
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: str, language: str, device: str, compute_type: str) -> Whisper:
+    whisper = Whisper(path, language, device=device, compute_type=compute_type)
+    if not whisper.can_align:
+        console.say(f"warning: {path} names no alignment_heads; no word gets its time")
+    return whisper
+
+
+def _read(whisper: Whisper, job: Job) -> Window:
+    pcm = audio.read_span(Path(job.path), job.start_ms, job.end_ms)
+    if not pcm.size:
+        raise ItemError(f"{job.segment_id}: lies past the end of its recording")
+    return Window(whisper.features(pcm), pcm.size / audio.SAMPLE_RATE, job.subtitle)
+
+
+def _listen(
+    whisper: Whisper, jobs: Sequence[Job], windows: Sequence["Future[Window]"]
+) -> tuple[Sequence[Job], list[Labelled | ItemError]]:
+    results: dict[int, Labelled | ItemError] = {}
+    readable: dict[int, Window] = {}
+    for i, window in enumerate(windows):
+        try:
+            readable[i] = window.result()
+        except ItemError as error:
+            results[i] = error
+    if readable:
+        try:
+            heard = whisper(list(readable.values()))
+        except RuntimeError as error:
+            if "out of memory" not in str(error):
+                raise
+            raise UserError(
+                f"the device has no memory for {len(readable)} windows at once; give a smaller "
+                "--batch-size, or --compute-type int8_float16"
+            ) from error
+        for (i, window_read), one in zip(readable.items(), heard, strict=True):
+            results[i] = _labelled(jobs[i], window_read.seconds, one)
+    return jobs, [results[i] for i in range(len(jobs))]
+
+
+def _labelled(job: Job, seconds: float, heard: Heard) -> Labelled:
+    scores = {"no_speech_prob": heard.no_speech_prob, "language_prob": heard.language_prob}
+    if heard.text:
+        scores |= {
+            "avg_logprob": heard.avg_logprob,
+            "compression_ratio": heard.compression_ratio,
+            "fallback": float(heard.fallback),
+        }
+    given = heard.given_words
+    if given:
+        scores |= {
+            "align_prob_median": float(np.median([word.probability for word in given])),
+            "align_start_shift": given[0].start,
+            "align_end_shift": given[-1].end - seconds,
+        }
+    return Labelled(
+        text=heard.text,
+        words=_in_recording(heard.words, job),
+        # What batching changes lies far below the fourth place.
+        scores={name: round(value, 4) for name, value in scores.items()},
+        subtitle_words=_in_recording(given, job) if given else None,
+    )
+
+
+def _in_recording(words: Sequence[Word], job: Job) -> list[list[Any]]:
+    return [
+        [
+            job.start_ms + round(1000 * word.start),
+            job.start_ms + round(1000 * word.end),
+            word.text,
+            round(word.probability, 3),
+        ]
+        for word in words
+    ]
 
 
 def label_segments(
@@ -206,69 +357,157 @@ def label_segments(
     language_token: str | None = None,
     device: str = "auto",
     compute_type: str = "default",
+    batch_size: int = 16,
+    releases: bool = False,
 ) -> engine.Counts:
-    """Add this model's transcript to every segment that lacks it; one commit per segment.
+    """Add this model's transcript to every segment that lacks it; one commit per batch.
+
+    Args:
+        batch_size: windows that go through the model together.
+        releases: label the validated segments of releases too.
 
     Raises:
         UserError: the model cannot be used, or another process is labelling.
     """
-    token = language_token or base_language(workspace.config.language)
+    worker = LabelWorker(
+        model.path,
+        language_token or base_language(workspace.config.language),
+        device,
+        compute_type,
+        batch_size,
+    )
     with workspace.lock("transcripts"):
-        return _label_segments(workspace, catalogue, model, token, device, compute_type)
+        waiting = _unlabelled(catalogue, model.origin, workspace.config.language, releases)
+        if not waiting:
+            return engine.Counts(0, 0)
+        note_model(catalogue, model)
+        batches = (
+            read_jobs(workspace, catalogue, ids) for ids in engine.batches(waiting, batch_size)
+        )
+
+        def saved() -> Iterator[Labelled | ItemError]:
+            for jobs, results in worker.stream(batches):
+                save_results(catalogue, model.origin, jobs, results)
+                yield from results
+
+        reasons, total = [], 0
+        for result in console.progress(saved(), total=len(waiting), desc="label", unit="segment"):
+            total += 1
+            if isinstance(result, ItemError):
+                reasons.append(str(result))
+    for reason in reasons[: engine.REASONS_SHOWN]:
+        console.say(f"  {reason}")
+    if len(reasons) > engine.REASONS_SHOWN:
+        console.say(f"  and {len(reasons) - engine.REASONS_SHOWN} more")
+    return engine.Counts(total - len(reasons), len(reasons))
 
 
-def _label_segments(
-    workspace: Workspace,
+def _unlabelled(catalogue: Catalogue, origin: str, language: str, releases: bool) -> list[str]:
+    """Ids of the segments that lack this model's transcript, the longest first.
+
+    Equal lengths make equal work of a batch. What a first run leaves, a second one puts in the
+    same order, and so in the same batches.
+    """
+    # A list made once: SQLite would answer EXISTS by walking the index of kinds for each segment.
+    labelled = select(Transcript.segment_id).filter_by(kind="pseudo", origin=origin)
+    waiting = (
+        select(Segment.id, Recording.language)
+        .join(Recording)
+        .filter(Segment.id.not_in(labelled))
+        .order_by((Segment.start_ms - Segment.end_ms), Segment.id)
+    )
+    if not releases:
+        released = select(Transcript.segment_id).filter_by(kind="release")
+        unvalidated = Recording.licence_evidence["validated"].as_boolean().is_(False)
+        waiting = waiting.filter(or_(Segment.id.not_in(released), unvalidated))
+    with catalogue.session() as session:
+        rows = session.execute(waiting)
+        # A video in another language would only be labelled with nonsense.
+        return [item for item, code in rows if base_language(code) == base_language(language)]
+
+
+def read_jobs(workspace: Workspace, catalogue: Catalogue, ids: Sequence[str]) -> list[Job]:
+    """The jobs of segments, in their order; a segment that is gone has none."""
+    with catalogue.session() as session:
+        subtitles = {
+            row.segment_id: row
+            for row in session.scalars(
+                select(Transcript)
+                .filter(Transcript.segment_id.in_(ids), Transcript.kind == "subtitle")
+                .order_by(Transcript.id)
+            )
+        }
+        spans = {
+            segment_id: (str(workspace.path(path)), start_ms, end_ms)
+            for segment_id, path, start_ms, end_ms in session.execute(
+                select(Segment.id, Recording.media_path, Segment.start_ms, Segment.end_ms)
+                .join(Recording)
+                .filter(Segment.id.in_(ids))
+            )
+        }
+    jobs = []
+    for segment_id in ids:
+        if segment_id in spans:
+            subtitle = subtitles.get(segment_id)
+            given = (subtitle.id, subtitle.text) if subtitle else (None, None)
+            jobs.append(Job(segment_id, *spans[segment_id], *given))
+    return jobs
+
+
+def note_model(catalogue: Catalogue, model: Model) -> None:
+    """Write down which model labels, and what it was made from."""
+    with catalogue.session() as session:
+        if session.get(ModelRow, model.origin) is None:
+            session.add(ModelRow(origin=model.origin, sha256=model.sha256, lineage=model.lineage))
+
+
+def save_results(
     catalogue: Catalogue,
-    model: Model,
-    language_token: str,
-    device: str,
-    compute_type: str,
-) -> engine.Counts:
-    origin = model.origin
-    waiting = _unlabelled(catalogue, origin, workspace.config.language)
-    if not waiting:
-        return engine.Counts(0, 0)
-    labeller = Labeller(model, language_token, device=device, compute_type=compute_type)
+    origin: str,
+    jobs: Sequence[Job],
+    results: Sequence[Labelled | ItemError],
+) -> None:
+    """Add a batch's transcripts in one transaction, and note its failures.
 
-    def label(segment_id: str) -> Label:
-        with catalogue.session() as session:
-            segment = session.get_one(Segment, segment_id)
-            path = workspace.path(segment.recording.media_path)
-            start, end = segment.start_ms, segment.end_ms
-        return labeller(audio.read_span(path, start, end))
-
-    def save(segment_id: str, result: Label) -> None:
-        scores = [Score(name=name, value=value) for name, value in result.scores.items()]
-        with catalogue.session() as session:
+    A segment that is gone by now, or that another process has labelled, is passed over. Texts of
+    others are left as they are; a subtitle only gets the times of its words.
+    """
+    ids = [job.segment_id for job in jobs]
+    with catalogue.session() as session:
+        labelled = select(Transcript.segment_id).filter_by(kind="pseudo", origin=origin)
+        open_ids = set(
+            session.scalars(
+                select(Segment.id).filter(
+                    Segment.id.in_(ids),
+                    Segment.id.not_in(labelled.filter(Transcript.segment_id.in_(ids))),
+                )
+            )
+        )
+        for job, result in zip(jobs, results, strict=True):
+            if job.segment_id not in open_ids:
+                continue
+            if isinstance(result, ItemError):
+                catalogue.record_failure(
+                    session,
+                    stage="label",
+                    item=job.segment_id,
+                    kind="bad_media",
+                    message=str(result),
+                    transient=True,  # the file may be there and whole next time
+                )
+                continue
             session.add(
                 Transcript(
-                    segment_id=segment_id,
+                    segment_id=job.segment_id,
                     kind="pseudo",
                     origin=origin,
                     text=result.text,
-                    scores=scores,
+                    words=result.words or None,
+                    scores=[Score(name=n, value=v) for n, v in result.scores.items()],
                 )
             )
-            catalogue.clear_failure(session, stage="label", item=segment_id)
-
-    return engine.run(
-        waiting, label, save, catalogue.failure_noter("label"), desc="label", unit="segment"
-    )
-
-
-def _unlabelled(catalogue: Catalogue, origin: str, language: str) -> list[str]:
-    # A list made once: SQLite would answer EXISTS by walking the index of kinds for each segment.
-    labelled = select(Transcript.segment_id).filter(
-        (Transcript.kind == "release")
-        | ((Transcript.kind == "pseudo") & (Transcript.origin == origin))
-    )
-    with catalogue.session() as session:
-        rows = session.execute(
-            select(Segment.id, Recording.language)
-            .join(Recording)
-            .filter(Segment.id.not_in(labelled))
-            .order_by(Recording.id, Segment.start_ms)
-        )
-        # A video in another language would only be labelled with nonsense.
-        return [item for item, code in rows if base_language(code) == base_language(language)]
+            if job.subtitle_id is not None and result.subtitle_words:
+                subtitle = session.get(Transcript, job.subtitle_id)
+                if subtitle is not None:
+                    subtitle.words = result.subtitle_words
+            catalogue.clear_failure(session, stage="label", item=job.segment_id)

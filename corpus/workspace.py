@@ -63,6 +63,7 @@ class LabelConfig:
     language_token: str | None = None
     device: str = "auto"
     compute_type: str = "default"
+    batch_size: int = 16
 
 
 @dataclass(frozen=True)

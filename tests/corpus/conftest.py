@@ -16,12 +16,16 @@ import soundfile
 
 from corpus.audio import SAMPLE_RATE, Pcm
 from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript, Verdict, segment_id
-from corpus.workspace import Workspace
+from corpus.label import find_model
+from corpus.workspace import Workspace, init_workspace
 from demo.video_site import Video, VideoSite, encode_opus
 from demo.voices import BASE_VOICES, speak
 
 # Two threads on two cores that others use as well wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+MODEL = Path(__file__).parents[2] / "demo" / "model"
+"""The small Whisper, where it has been made."""
 
 PLAYLIST = "https://www.youtube.com/playlist?list=PLtalks"
 
@@ -160,6 +164,13 @@ def add_recording(workspace: Workspace, catalogue: Catalogue) -> AddRecording:
         return [row.id for row in rows]
 
     return add
+
+
+@pytest.fixture(scope="session")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small Whisper as a CTranslate2 folder."""
+    space = init_workspace(tmp_path_factory.mktemp("converted") / "workspace", "en")
+    return Path(find_model(space, str(MODEL)).path)
 
 
 SENTENCES = ("call room number five", "mother saw seven red boats", "please call nine two six")

@@ -85,7 +85,7 @@ def contents(workspace: Workspace) -> dict[str, Any]:
                 row.get("licence_evidence", {}).pop("when", None)
             found[table.__tablename__] = sorted(rows, key=repr)
         found["transcripts"] = sorted(
-            (t.segment_id, t.kind, t.origin, t.text, [(s.name, s.value) for s in t.scores])
+            (t.segment_id, t.kind, t.origin, t.text, t.words, [(s.name, s.value) for s in t.scores])
             for t in session.scalars(select(Transcript))
         )
     catalogue.engine.dispose()
@@ -201,7 +201,8 @@ def test_a_labelling_killed_again_and_again_labels_nothing_twice_and_forgets_not
 ) -> None:
     model = find_model(unlabelled, str(MODEL)).path
     whole = copy_of(unlabelled, tmp_path / "whole")
-    run("label", "--model", model, "--workspace", whole.root)
+    arguments = ("label", "--model", model, "--batch-size", 2)
+    run(*arguments, "--workspace", whole.root)
 
     with sqlite3.connect(unlabelled.root / "catalogue.sqlite") as database:
 
@@ -213,13 +214,13 @@ def test_a_labelling_killed_again_and_again_labels_nothing_twice_and_forgets_not
         for _ in range(3):
             limit = labelled() + 1
             died = run_killed(
-                *("label", "--model", model, "--workspace", unlabelled.root),
+                *(*arguments, "--workspace", unlabelled.root),
                 moment=lambda limit=limit: labelled() >= limit,  # type: ignore[misc]
                 later_s=rng.uniform(0, 0.05),
             )
             assert died
             assert limit <= labelled() < 8
-    run("label", "--model", model, "--workspace", unlabelled.root)
+    run(*arguments, "--workspace", unlabelled.root)
     assert contents(unlabelled) == contents(whole)
     assert len(contents(unlabelled)["transcripts"]) == 8
 
