@@ -143,9 +143,9 @@ def fit_timing(cues: Sequence[Span], heard: Iterable[Word]) -> Timing | None:
     """Fit an offset, or an offset and a slope, to a track whose words are heard elsewhere.
 
     Each cue counts once, with the median shift of its words: of those in its first half, if any are
-    heard, since a cue's start is set with more care than its end. The offset is a median and the slope the median
-    of the slopes between cues (Theil 1950, Sen 1968), so up to a quarter of wrong matches do no
-    harm. The slope is only taken where it halves what the offset alone leaves.
+    heard, since a cue's start is set with more care than its end. The offset is a median and the
+    slope the median of the slopes between cues (Theil 1950, Sen 1968), so up to a quarter of wrong
+    matches do no harm. The slope is only taken where it halves what the offset alone leaves.
 
     Args:
         cues: in order.

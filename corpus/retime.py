@@ -14,7 +14,7 @@ Where a person has decided on a segment, that segment is never touched, and its 
 anew. Each recording is one commit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,12 +49,33 @@ class _Found:
     long_cues_left: int = 0
 
 
+def label_in_time(
+    workspace: Workspace, catalogue: Catalogue, origin: str, label: Callable[[], engine.Counts]
+) -> engine.Counts:
+    """Label and retime in turn until every subtitled recording is settled with this model.
+
+    Args:
+        origin: the model, as transcripts name it.
+        label: adds this model's transcript to every segment that lacks it.
+
+    Returns:
+        How many segments were labelled, and how many failed at last.
+
+    Raises:
+        UserError: another process is cutting or labelling.
+    """
+    counts = label()
+    while retime_recordings(workspace, catalogue, origin).done:
+        more = label()
+        counts = engine.Counts(counts.done + more.done, more.failed)
+    return counts
+
+
 def retime_recordings(workspace: Workspace, catalogue: Catalogue, origin: str) -> engine.Counts:
     """Look at every subtitled recording that this model has newly heard; one commit for each.
 
     Afterwards some segments may have no transcript of this model any more, or be new. A recording
-    that was cut anew is looked at again when those are labelled, so call this in turn with
-    labelling until nothing is left: `done` is 0. That takes `MAX_CUTS` + 1 rounds at most.
+    that was cut anew is looked at again when those are labelled: `MAX_CUTS` + 1 times at most.
 
     Args:
         origin: the model, as transcripts name it.
@@ -89,11 +110,7 @@ def _waiting(catalogue: Catalogue, origin: str, language: str) -> list[str]:
             session.scalars(
                 select(Segment.recording_id)
                 .join(Segment.transcripts)
-                .filter(
-                    Transcript.kind == "pseudo",
-                    Transcript.origin == origin,
-                    Transcript.words.is_not(None),
-                )
+                .filter(Transcript.kind == "pseudo", Transcript.origin == origin)
                 .distinct()
             )
         )

@@ -131,6 +131,10 @@ def _subtitle(
 ) -> tuple[str, str]:
     if pseudo is None:
         return thresholds.unchecked, "subtitle not checked by a model"
+    if not subtitle.text:  # a pause between cues
+        no_speech = next((s.value for s in pseudo.scores if s.name == "no_speech_prob"), 0.0)
+        silent = not pseudo.text or no_speech > thresholds.no_speech
+        return (KEEP, "no speech heard") if silent else (DROP, "speech heard in a pause")
     cer = agreement_cer(subtitle.text, pseudo.text)
     reason = f"subtitle and model differ by CER {cer:.2f}"
     if cer <= thresholds.max_cer:
@@ -163,7 +167,8 @@ def _checked_pace(
 ) -> Judgement:
     """Send what would be kept to a person when it is spoken impossibly fast or slowly."""
     pace = len(normalise(transcript.text)) / max(0.001, (segment.end_ms - segment.start_ms) / 1000)
-    if not thresholds.min_chars_per_second <= pace <= thresholds.max_chars_per_second:
+    slow = transcript.text and pace < thresholds.min_chars_per_second
+    if slow or pace > thresholds.max_chars_per_second:
         reasons = [*reasons, f"{pace:.1f} characters per second"]
         verdict = REVIEW if verdict == KEEP else verdict
     return Judgement(verdict, reasons or [f"from a {transcript.kind}"], transcript.id)
