@@ -24,9 +24,9 @@ SURE = 0.8
 """Word probability from which a matched word tells the time; of a doubtful model's words, the surer
 half do."""
 
-MIN_ANCHORS = 20
-"""A fit rests on so many cues, or in a short track on this share of them and at least so many."""
-MIN_SHARE, FEWEST_ANCHORS = 0.3, 5
+MIN_ANCHORS, FEWEST_ANCHORS = 20, 5
+"""A fit rests on so many cues; in a short track fewer do, if as many of the words that could match
+as `MIN_AGREEMENT` says do match."""
 
 MAX_STRETCH = 0.05
 """Slopes further from 1 are no frame rate taken for another: the widest pair, 25 and 23.976 frames
@@ -35,7 +35,7 @@ a second, differs by 4.3 %."""
 MIN_BASE_MS = 10_000
 """Cues closer to each other tell nothing of the slope."""
 
-MAX_RESIDUAL_MS = 1000
+MAX_RESIDUAL_MS = 600
 """A track that still lies this far off in the median is not late but another cut."""
 
 MIN_MOVE_MS = 400
@@ -51,7 +51,7 @@ MIN_PROBABILITY = 0.4
 of what is usual for it."""
 
 MIN_AGREEMENT = 0.5
-"""Share of a text's words that must be heard before the text is given to that stretch."""
+"""Share of words that must match where a short track is fitted, or a text given to a stretch."""
 
 # Written without spaces between words: matched character by character. Han and kana, Thai and Lao,
 # Tibetan and Burmese, Khmer.
@@ -169,8 +169,8 @@ def fit_timing(cues: Sequence[Span], heard: Iterable[Word]) -> Timing | None:
             # Ends: attention gives a word the pause before it, too.
             half[unit.of].append(word.end_ms - unit.end_ms)
     shifts = late | early
-    few = max(FEWEST_ANCHORS, min(MIN_ANCHORS, MIN_SHARE * len(cues)))
-    if len(shifts) < few:
+    agreed = len(pairs) >= MIN_AGREEMENT * min(len(said), len(words))
+    if len(shifts) < (FEWEST_ANCHORS if agreed else MIN_ANCHORS):
         return None
     at = np.array([cues[index].start_ms for index in shifts], dtype=float)
     shift = np.array([np.median(values) for values in shifts.values()])
@@ -215,7 +215,7 @@ class Stretch:
 def repair_bounds(
     segments: Sequence[Stretch], heard: Sequence[Word], *, duration_ms: int
 ) -> list[tuple[int, int]]:
-    """New bounds of segments whose first or last words are heard elsewhere.
+    """New bounds of segments that lack their first or last words, or hold words of others.
 
     A word that the neighbour's stretch holds is known from what was heard there; where the text
     begins and ends inside its own, from the alignment of its words, if they are probable enough.
@@ -228,6 +228,7 @@ def repair_bounds(
         heard: the words of all of them, in order.
         duration_ms: of the recording.
     """
+    heard = _without_pauses(heard)
     old = [(s.start_ms, s.end_ms) for s in segments]
     said, words = units(Word(s.start_ms, s.end_ms, s.text) for s in segments), units(heard)
     place = {pair.said: words[pair.heard] for pair in match(said, words)}
@@ -237,8 +238,10 @@ def repair_bounds(
     enough = _enough([s.words for s in segments if s.words])
     starts, ends = np.sort([w.start_ms for w in heard]), np.sort([w.end_ms for w in heard])
     new = []
+    spoken: list[tuple[float | None, float | None]] = []  # where each text begins and ends
     for index, segment in enumerate(segments):
         start, end = old[index]
+        begin = finish = None
         if index in positions and not segment.fixed:
             aligned = segment.words if _mean_probability(segment.words) >= enough else ()
             first, last = (place.get(positions[index][k]) for k in (0, -1))
@@ -254,13 +257,32 @@ def repair_bounds(
             if begin is not None:
                 before = _latest(ends, begin + 1, 0)
                 pad = min(1000 * PAD_START_SECONDS, (begin - before) / 2)
-                start = _moved(start, max(0, round(begin - pad)))
+                if begin < start or before > start:
+                    start = _moved(start, max(0, round(begin - pad)))
             if finish is not None:
                 after = _earliest(starts, finish - 1, duration_ms)
                 pad = min(1000 * PAD_END_SECONDS, (after - finish) / 2)
-                end = _moved(end, min(duration_ms, round(finish + pad)))
+                if finish > end or after < end:
+                    end = _moved(end, min(duration_ms, round(finish + pad)))
         new.append((start, end))
+        spoken.append((begin, finish))
+    for i, ((_, end), (start, _)) in enumerate(pairwise(new)):
+        if end > start and not segments[i].fixed and not segments[i + 1].fixed:
+            cut = _between(spoken[i][1], spoken[i + 1][0], end, start)
+            if cut and max(abs(cut - old[i][1]), abs(cut - old[i + 1][0])) <= MAX_SHIFT_MS:
+                new[i], new[i + 1] = (new[i][0], cut), (cut, new[i + 1][1])
     return _apart(old, new)
+
+
+def _without_pauses(words: Sequence[Word]) -> list[Word]:
+    """Words of which none begins with the pause before it, as attention has it.
+
+    A word is at most twice as long as most (openai/whisper does so too).
+    """
+    longest = 2 * float(np.median([word.end_ms - word.start_ms for word in words] or [0]))
+    return [
+        word._replace(start_ms=max(word.start_ms, round(word.end_ms - longest))) for word in words
+    ]
 
 
 def _enough(alignments: Sequence[Sequence[Word]]) -> float:
@@ -281,6 +303,18 @@ def _edge(heard: float | None, aligned: float | None, segment: Stretch, bound: i
         return aligned if heard is None else heard
     inside = segment.start_ms <= heard <= segment.end_ms
     return aligned if inside or abs(heard - bound) > MAX_SHIFT_MS else heard
+
+
+def _between(finish: float | None, begin: float | None, end: int, start: int) -> int | None:
+    """Where one text ends and the next begins, of which one's bound reaches over the other's.
+
+    None if the words say that the texts themselves overlap.
+    """
+    if finish is None:
+        return start
+    if begin is None:
+        return end
+    return round((finish + begin) / 2) if finish - begin <= MIN_SHIFT_MS else None
 
 
 def _latest(ends: np.ndarray[Any, Any], limit: float, default: int) -> float:

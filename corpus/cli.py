@@ -334,7 +334,7 @@ def label(
     whisper = find_model(space, name)
     ctc = Aligner(aligner, device=device or config.device) if aligner else None
 
-    def label_all() -> Counts:
+    def label_all() -> "Counts":
         counts = label_segments(
             space,
             catalogue,

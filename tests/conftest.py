@@ -28,3 +28,7 @@ def workspace(tmp_path: Path) -> Workspace:
 def catalogue(workspace: Workspace) -> Catalogue:
     """The catalogue of the fresh workspace."""
     return Catalogue(workspace.catalogue_url)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--whisper", metavar="FOLDER", help="a Whisper that knows English")
