@@ -51,7 +51,7 @@ def viterbi(log_probs: Array, tokens: Sequence[int], blank: int) -> tuple[Array,
 
     Returns:
         int [n, 2], the first frame of each token and the frame after its last; and float [frames],
-        the log-probability on the path, 0 before the first token and after the last.
+        the log-probability on the path.
 
     Raises:
         ValueError: there are fewer frames than the tokens take.
@@ -59,12 +59,13 @@ def viterbi(log_probs: Array, tokens: Sequence[int], blank: int) -> tuple[Array,
     frames, n = len(log_probs), len(tokens)
     token = np.asarray(tokens)
     voiced = np.delete(log_probs, blank, axis=1).max(axis=1)
-    # States: around, y1, blank, y2, blank, ... yn, around. What is around is as probable as can be.
+    # States: around, y1, blank, y2, blank, ... yn, around. What is around is what is most probable
+    # there: were it certain, a doubtful word would be given away for it.
     states = 2 * n + 1
     emitted = np.empty((frames, states), log_probs.dtype)
     emitted[:, 0::2] = log_probs[:, [blank]]
     emitted[:, 1::2] = np.where(token == ANYTHING, voiced[:, None], log_probs[:, token])
-    emitted[:, [0, -1]] = 0.0
+    emitted[:, [0, -1]] = log_probs.max(axis=1)[:, None]
     # From one token straight to the next, unless they are equal: then a blank must be between.
     skips = np.full(states, -np.inf)
     skips[3::2] = np.where(token[1:] == token[:-1], -np.inf, 0.0)
