@@ -133,8 +133,10 @@ def _subtitle(
         return thresholds.unchecked, "subtitle not checked by a model"
     if not subtitle.text:  # a pause between cues
         no_speech = next((s.value for s in pseudo.scores if s.name == "no_speech_prob"), 0.0)
-        silent = not pseudo.text or no_speech > thresholds.no_speech
-        return (KEEP, "no speech heard") if silent else (DROP, "speech heard in a pause")
+        if not pseudo.text or no_speech > thresholds.no_speech:
+            return KEEP, "no speech heard"
+        # A model that invents words needs this very pause, so people decide.
+        return (KEEP if thresholds.max_cer >= 1.0 else REVIEW), "a model hears words in a pause"
     cer = agreement_cer(subtitle.text, pseudo.text)
     reason = f"subtitle and model differ by CER {cer:.2f}"
     if cer <= thresholds.max_cer:
