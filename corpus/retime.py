@@ -230,7 +230,11 @@ def _settle(
         texts = share_text(cue.text, [heard[segment.id] for segment in inside])
         found = {s.id: text for s, text in zip(inside, texts, strict=True) if text}
         left += not found
-        shares |= {s.id: found[s.id] for s in inside if s.id in found and _subtitle(s) is None}
+        shares |= {
+            s.id: found[s.id]
+            for s in inside
+            if s.id in found and _subtitle(s) is None and not _is_decided(s)
+        }
     return _Found(
         timing,
         bounds={
@@ -260,7 +264,9 @@ def _subtitle(segment: Segment) -> Transcript | None:
 
 
 def _apply(catalogue: Catalogue, session: Session, recording_id: str, found: _Found) -> None:
-    recording = session.get_one(Recording, recording_id)
+    recording = session.get(Recording, recording_id)
+    if recording is None:
+        return  # removed in the meantime
     if any(_is_decided(s) for s in recording.segments if found.anew or s.id in found.bounds):
         return  # decided in the meantime: the next run looks again
     recording.timing = found.timing
