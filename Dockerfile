@@ -3,6 +3,7 @@
 #   docker run --gpus all --ipc=host --ulimit memlock=-1 -v "$PWD:/work" whisper-harvest train --help
 # and on a CPU:
 #   docker build -t whisper-harvest:cpu --build-arg BASE=ubuntu:24.04 .
+# For a Ray cluster and a catalogue in PostgreSQL add --build-arg EXTRAS=youtube,ray,postgres
 #
 # The CUDA libraries come with torch's wheels, so the base image only has to let the driver in.
 # --ipc=host: NCCL and the data loader's workers need more shared memory than Docker's 64 MB.
@@ -17,6 +18,7 @@ RUN apt-get update \
 # The version of torch; for a CPU wheel give pip the place of one:
 #   --build-arg TORCH="torch==2.13.0 --index-url URL"
 ARG TORCH="torch==2.13.0"
+ARG EXTRAS=youtube
 ENV PATH=/opt/venv/bin:$PATH PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1
 WORKDIR /opt/whisper-harvest
 COPY pyproject.toml constraints.txt README.md LICENSE ./
@@ -25,7 +27,7 @@ COPY review_app review_app
 COPY train train
 RUN python3 -m venv /opt/venv \
     && pip install --constraint constraints.txt ${TORCH} \
-    && pip install --constraint constraints.txt ".[youtube]"
+    && pip install --constraint constraints.txt ".[${EXTRAS}]"
 
 # Compiled kernels and downloaded models outlive the container in one volume.
 ENV HF_HOME=/cache/hf \

@@ -21,11 +21,12 @@ endif
 demo: .venv/.ready
 	$(BIN)/python -m demo
 
-test: .venv/.ready chromium
+test: .venv/.ready chromium postgresql
 	$(BIN)/python -m pytest -m "not slow and not network"
 
-test-slow: .venv/.ready chromium
+test-slow: .venv/.ready chromium postgresql
 	$(BIN)/python -m pytest -m "slow and not network"
+	$(BIN)/python -m pytest -m "not slow and not network" --postgres $(CATALOGUE_TESTS)
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
@@ -47,13 +48,25 @@ format: .venv/.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
-# The browser tests drive Debian's Chromium; without it they are skipped, and say so.
-.PHONY: chromium
+# What is promised of every catalogue, once more with it in PostgreSQL.
+CATALOGUE_TESTS = $(addprefix tests/corpus/test_, $(addsuffix .py, catalogue segment label verdict \
+	build remove report show status verify)) tests/review_app/test_queue.py tests/review_app/test_api.py
+
+# The browser tests drive Debian's Chromium, the catalogue's start a server of Debian's PostgreSQL;
+# without them they are skipped, and say so.
+.PHONY: chromium postgresql
 chromium:
-	@command -v chromium >/dev/null || { \
-		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+	@command -v chromium >/dev/null || $(call install,chromium) || \
 		echo "note: Chromium is missing, browser tests are skipped; apt-get install chromium" >&2
+
+postgresql:
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || \
+		$(call install,postgresql) || \
+		echo "note: PostgreSQL is missing, its tests are skipped; apt-get install postgresql" >&2
+
+install = { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	apt-get install -y -qq --no-install-recommends $(1) >/dev/null; }
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build *.egg-info

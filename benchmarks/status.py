@@ -47,17 +47,22 @@ def measure(options: argparse.Namespace) -> list[Figure]:
         fill(Catalogue(workspace.catalogue_url), options.recordings, options.segments)
         figures = []
         for form in ([], ["--json"]):
-            seconds = min(_run(["status", *form], workspace.root) for _ in range(REPEATS))
+            seconds = timed(["status", *form], workspace.root)
             name = " ".join([f"status of {options.recordings:,} recordings", *form])
             figures.append(Figure(name, seconds, "s", "limit", LIMIT_S))
         return figures
 
 
-def _run(words: list[str], root: Path) -> float:
-    start = time.perf_counter()
+def timed(words: list[str], root: Path) -> float:
+    """Seconds that a `corpus` command takes in the workspace `root`, in a new process."""
     command = [sys.executable, "-m", "corpus", *words, "--workspace", str(root)]
-    subprocess.run(command, check=True, capture_output=True)
-    return time.perf_counter() - start
+
+    def once() -> float:
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    return min(once() for _ in range(REPEATS))
 
 
 def fill(catalogue: Catalogue, recordings: int, segments: int) -> None:

@@ -111,7 +111,9 @@ def count_tokens(tokenizer: str | None) -> Callable[[str], int]:
     return lambda text: len(loaded.encode(f" {text}", add_special_tokens=False).ids)
 
 
-def check_media(workspace: Workspace, catalogue: Catalogue) -> engine.Counts:
+def check_media(
+    workspace: Workspace, catalogue: Catalogue, workers: engine.Workers = engine.HERE
+) -> engine.Counts:
     """See that the media of all kept segments can be read.
 
     A clip that still lies where its release put it is decoded and hashed, once. What is gone or
@@ -129,24 +131,33 @@ def check_media(workspace: Workspace, catalogue: Catalogue) -> engine.Counts:
     paths = {item: workspace.path(path) for item, path, _ in recordings}
     waiting = [item for item, _, digest in recordings if not digest or not paths[item].exists()]
 
-    def check(recording_id: str) -> str:
-        audio.read_span(paths[recording_id], 0, round(MAX_SECONDS * 1000))
-        with paths[recording_id].open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-
-    def save(recording_id: str, digest: str | None) -> None:
+    def save(clip: _Clip, digest: str | None) -> None:
         with catalogue.session() as session:
-            session.get_one(Recording, recording_id).sha256 = digest
+            session.get_one(Recording, clip.id).sha256 = digest
             if digest:
-                catalogue.clear_failure(session, stage="build", item=recording_id)
+                catalogue.clear_failure(session, stage="build", item=clip.id)
 
     note = catalogue.failure_noter("build")
 
-    def fail(recording_id: str, error: ItemError) -> None:
-        note(recording_id, error)
-        save(recording_id, None)
+    def fail(clip: _Clip, error: ItemError) -> None:
+        note(clip.id, error)
+        save(clip, None)
 
-    return engine.run(waiting, check, save, fail, desc="check", unit="clip")
+    clips = [_Clip(item, paths[item]) for item in waiting]
+    return engine.run(clips, _digest, save, fail, desc="check", unit="clip", workers=workers)
+
+
+@dataclass(frozen=True)
+class _Clip:
+    id: str
+    path: Path
+
+
+def _digest(clip: _Clip) -> str:
+    """The SHA-256 of a clip that can be decoded."""
+    audio.read_span(clip.path, 0, round(MAX_SECONDS * 1000))
+    with clip.path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def make_plan(
@@ -257,8 +268,9 @@ def _kept_segments(
             .outerjoin(Transcript, Transcript.id == Verdict.transcript_id)
             .join(Segment.recording)
             .options(joinedload(Segment.recording))
-            .order_by(Recording.id, Segment.start_ms)
         ).all()
+    # Not in SQL: every database has an order of letters of its own.
+    rows = sorted(rows, key=lambda row: (row[0].recording_id, row[0].start_ms))
     before: Kept | None = None
     for segment, verdict, transcript in rows:
         reason = _unfit(segment.recording, verdict, transcript)
@@ -459,4 +471,6 @@ def _labelled(workspace: Workspace, item: Kept) -> LabelledSegment:
         licence=item.recording.licence,
         label_kind=item.label_kind,
         redistributable=item.recording.redistributable,
+        cut_before=item.start_ms > 0,
+        cut_after=item.end_ms < item.recording.duration_ms,
     )

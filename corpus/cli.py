@@ -4,11 +4,12 @@ import contextlib
 import math
 import re
 import sys
+import urllib.parse
 from collections.abc import Iterable
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,11 +17,12 @@ from corpus import console
 from corpus.catalogue import Catalogue
 from corpus.console import DebugOption, JsonOption
 from corpus.errors import UserError
-from corpus.workspace import Workspace, WorkspaceOption, init_workspace, open_workspace
+from corpus.text import base_language
+from corpus.workspace import FetchConfig, Workspace, WorkspaceOption, init_workspace, open_workspace
 
 if TYPE_CHECKING:
-    from corpus.collect import Planned
-    from corpus.engine import Counts
+    from corpus.engine import Counts, Workers
+    from corpus.fetch import Planned
 
 app = console.new_app(
     "Collect speech, turn it into labelled segments, and build the training set.\n\n"
@@ -30,12 +32,24 @@ app = console.new_app(
 import_app = console.new_app("Import a published data set.")
 app.add_typer(import_app, name="import")
 
+ANY_LANGUAGE = "any"
+
 ProxyOption = Annotated[str | None, typer.Option(help="HTTP or SOCKS proxy URL.")]
 NoCheckCertificateOption = Annotated[
     bool, typer.Option("--no-check-certificate", help="Accept any TLS certificate.")
 ]
 NoSleepOption = Annotated[
-    bool, typer.Option("--no-sleep", help="Do not pause between requests (own servers only).")
+    bool,
+    typer.Option(
+        "--no-sleep", help="Do not pause between requests; only to a site on this machine."
+    ),
+]
+EngineOption = Annotated[
+    str | None,
+    typer.Option("--engine", help="local, or ray: the cluster at RAY_ADDRESS, else one here."),
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Worker processes, or Ray actors.")
 ]
 LicenceOption = Annotated[
     str, typer.Option("--license", help="The licence of these files, as an SPDX id, or own.")
@@ -50,6 +64,26 @@ def main() -> None:
 def _open(workspace: Path | None) -> tuple[Workspace, Catalogue]:
     found = open_workspace(workspace)
     return found, Catalogue(found.catalogue_url)
+
+
+def _open_to_read(workspace: Path | None) -> tuple[Workspace, Catalogue]:
+    """As `_open`, for commands that only look: a catalogue that is gone is told, not made anew."""
+    space = open_workspace(workspace)
+    if space.config.catalogue is None and not (space.root / "catalogue.sqlite").exists():
+        console.say(
+            f"warning: {space.root} has no catalogue.sqlite, so nothing is known here; put it "
+            "back, or begin a new one with `corpus fetch` or `corpus add`"
+        )
+        return space, Catalogue("sqlite://")
+    return space, Catalogue(space.catalogue_url)
+
+
+def _workers(space: Workspace, engine: str | None, workers: int | None) -> "Workers":
+    """Where to work: what the options say, else corpus.toml."""
+    from corpus.engine import Workers
+
+    config = space.config.engine
+    return Workers(engine or config.name, workers or config.workers)
 
 
 def _tell(
@@ -110,6 +144,13 @@ def fetch(
     max_duration: Annotated[
         float | None, typer.Option(min=1.0, help="Seconds; longer videos are left.")
     ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option(
+            help="Spoken language, such as pt-BR, if not just the workspace's; any: whatever the "
+            "site says is spoken."
+        ),
+    ] = None,
     newest_first: Annotated[
         bool, typer.Option("--newest-first", help="Search by date instead of by relevance.")
     ] = False,
@@ -140,8 +181,10 @@ def fetch(
 
     Example: corpus fetch --license cc --search "rozhovor" --max-videos 50
     """
-    from corpus import collect
-    from corpus.sources.youtube import FetchOptions, check_cookies
+    from corpus.fetch import fetch as take
+    from corpus.fetch import plan_fetch, read_urls
+    from corpus.sources.video import FetchOptions
+    from corpus.sources.ytdlp import check_cookies
 
     if licence != "cc":
         raise UserError(f"--license {licence}: only cc can be checked; own files: corpus add")
@@ -152,23 +195,22 @@ def fetch(
         check_cookies(cookies)
         console.say("warning: YouTube may block an account whose cookies fetch many videos")
     options = FetchOptions(
-        language=space.config.language,
-        proxy=proxy or config.proxy,
-        check_certificate=config.check_certificate and not no_check_certificate,
+        language=_spoken(language, space.config.language),
+        any_language=language == ANY_LANGUAGE,
         cookies=cookies,
         rate_limit=_bytes(rate) if rate else None,
-        sleep=config.sleep and not no_sleep,
         subtitles_only=config.subtitles_only or subtitles_only,
         min_seconds=config.min_duration if min_duration is None else min_duration,
         max_seconds=config.max_duration if max_duration is None else max_duration,
         allow_nc=config.allow_nc or allow_nc,
         newest_first=newest_first,
+        **_network(config, proxy, no_check_certificate, no_sleep),
     )
     if (options.min_seconds or 0.0) > (options.max_seconds or math.inf):
         raise UserError(f"no video is {options.wanted_length} long; exchange the two limits")
-    addresses = [*(urls or []), *(collect.read_urls(from_file) if from_file else [])]
+    addresses = [*(urls or []), *(read_urls(from_file) if from_file else [])]
     if dry_run:
-        planned = collect.plan_fetch(
+        planned = plan_fetch(
             catalogue,
             addresses,
             search or [],
@@ -178,7 +220,7 @@ def fetch(
         )
         _tell_plan(planned, as_json)
         return
-    counts = collect.fetch(
+    counts = take(
         space,
         catalogue,
         addresses,
@@ -188,6 +230,37 @@ def fetch(
         max_hours=max_hours,
     )
     _tell(counts, "fetch", as_json, ("taken", "not taken"))
+
+
+def _network(
+    config: FetchConfig, proxy: str | None, no_check_certificate: bool, no_sleep: bool
+) -> dict[str, Any]:
+    """The options of `FetchOptions` on how to reach a site."""
+    proxy = proxy or config.proxy
+    sleep = config.sleep and not no_sleep
+    host = urllib.parse.urlsplit(proxy or "").hostname
+    if not sleep and host not in {"localhost", "127.0.0.1", "::1"}:
+        raise UserError(
+            "without pauses a public site blocks this address; --no-sleep is only for a site on "
+            "this machine, reached by --proxy http://127.0.0.1:PORT"
+        )
+    return {
+        "proxy": proxy,
+        "check_certificate": config.check_certificate and not no_check_certificate,
+        "sleep": sleep,
+    }
+
+
+def _spoken(asked: str | None, language: str) -> str:
+    """The code of the language to fetch in a workspace for `language`: that, or a kind of it."""
+    if asked in {None, ANY_LANGUAGE}:
+        return language
+    if base_language(asked) != base_language(language):
+        raise UserError(
+            f"--language {asked}: this workspace is for {language}; make one for {asked} with "
+            "`corpus init`"
+        )
+    return asked
 
 
 def _bytes(text: str) -> int:
@@ -243,28 +316,119 @@ def add(
 
     Example: corpus add recordings/ takes.csv --license CC-BY-4.0
     """
-    from corpus import collect
+    from corpus.add import add as take
 
     space, catalogue = _open(workspace)
-    counts = collect.add(space, catalogue, paths, licence=licence)
+    counts = take(space, catalogue, paths, licence=licence)
     _tell(counts, "add", as_json)
 
 
 @import_app.command("common-voice")
 def import_common_voice(
-    folder: Annotated[Path, typer.Argument(help="An unpacked release: tsv files and clips/.")],
+    path: Annotated[
+        Path | None, typer.Argument(help="A release's folder, or its archive (.tar.gz).")
+    ] = None,
+    validated_rest: Annotated[
+        bool,
+        typer.Option(
+            "--validated-rest",
+            help="Take all validated clips whose speaker and sentence are not in dev or test.",
+        ),
+    ] = False,
+    other: Annotated[
+        bool, typer.Option("--other", help="Take clips that nobody has validated, to be checked.")
+    ] = False,
+    from_mdc: Annotated[
+        str | None,
+        typer.Option(help="Id of a release to get from the Mozilla Data Collective."),
+    ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Import a Mozilla Common Voice release.
+    """Import a Mozilla Common Voice release, of read sentences or of spontaneous speech.
 
-    Example: corpus import common-voice cv-corpus-25.0-2026-03-09/cs
+    Example: corpus import common-voice cv-corpus-25.0-2026-03-09/cs --validated-rest
     """
-    from corpus import collect
+    from corpus import importing
+
+    if (path is None) == (from_mdc is None):
+        raise UserError("give the release's folder or archive, or else --from-mdc ID")
+    space, catalogue = _open(workspace)
+    counts = importing.import_common_voice(
+        space,
+        catalogue,
+        path,
+        validated_rest=validated_rest,
+        other=other,
+        from_mdc=from_mdc,
+    )
+    _tell(counts, "import", as_json)
+
+
+@import_app.command("fleurs")
+def import_fleurs(
+    name: Annotated[str, typer.Argument(help="A folder, or a name of the Hub such as cs_cz.")],
+    text_column: Annotated[
+        str, typer.Option(help="raw_transcription, or transcription without case and punctuation.")
+    ] = "raw_transcription",
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Import FLEURS in one language.
+
+    Example: corpus import fleurs fleurs/data/cs_cz
+    """
+    from corpus import importing
 
     space, catalogue = _open(workspace)
-    counts = collect.import_common_voice(space, catalogue, folder)
+    counts = importing.import_fleurs(space, catalogue, name, text_column=text_column)
+    _tell(counts, "import", as_json)
+
+
+@import_app.command("hf")
+def import_hf(
+    name: Annotated[
+        str, typer.Argument(help="A folder, a Parquet or CSV file, or a name of the Hub.")
+    ],
+    config: Annotated[
+        str | None, typer.Option(help="Which part, where a data set has several.")
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Only this split; may be given several times.")
+    ] = None,
+    audio_column: Annotated[str | None, typer.Option(help="Default: guessed by its name.")] = None,
+    text_column: Annotated[str | None, typer.Option(help="Default: guessed by its name.")] = None,
+    speaker_column: Annotated[
+        str | None, typer.Option(help="Default: guessed by its name.")
+    ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option("--license", help="SPDX id, or own. Default: what the card says."),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Import a speech data set in a form of Hugging Face: its audio becomes FLAC here.
+
+    Example: corpus import hf podcasts/ --text-column sentence --license CC-BY-4.0
+    """
+    from corpus import importing
+
+    space, catalogue = _open(workspace)
+    counts = importing.import_hf(
+        space,
+        catalogue,
+        name,
+        config=config,
+        splits=split or [],
+        audio_column=audio_column,
+        text_column=text_column,
+        speaker_column=speaker_column,
+        licence=licence,
+    )
     _tell(counts, "import", as_json)
 
 
@@ -274,6 +438,8 @@ def segment(
         float | None,
         typer.Option(min=1.0, max=30.0, help="Length in seconds that segments should approach."),
     ] = None,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -286,7 +452,9 @@ def segment(
 
     space, catalogue = _open(workspace)
     target = target_seconds or space.config.segment.target_seconds
-    counts = segment_recordings(space, catalogue, target_seconds=target)
+    counts = segment_recordings(
+        space, catalogue, target_seconds=target, workers=_workers(space, engine, workers)
+    )
     _tell(counts, "segment", as_json)
 
 
@@ -314,6 +482,8 @@ def label(
         Path | None,
         typer.Option(help="A wav2vec2-CTC folder, to time the words of subtitles in its place."),
     ] = None,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -344,6 +514,7 @@ def label(
             compute_type=compute_type or config.compute_type,
             batch_size=batch_size or config.batch_size,
             releases=releases,
+            workers=_workers(space, engine, workers),
         )
         if ctc is not None:
             align_subtitles(space, catalogue, whisper.origin, ctc)
@@ -355,10 +526,18 @@ def label(
 @app.command()
 def verdict(
     preset: Annotated[
-        str | None, typer.Option(help="strict, default, lenient or trusting.")
+        str | None, typer.Option(help="default, strict, lenient, relative or trusting.")
     ] = None,
     thresholds: Annotated[
         Path | None, typer.Option(help="Own thresholds, in the form of the built-in file.")
+    ] = None,
+    what_if: Annotated[
+        str | None,
+        typer.Option("--what-if", help="A preset: tell what it would change, and change nothing."),
+    ] = None,
+    explain: Annotated[
+        str | None,
+        typer.Option(help="Id of a segment or recording: tell why, and change nothing."),
     ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
@@ -366,14 +545,36 @@ def verdict(
 ) -> None:
     """Decide from scores and reviews which segments to keep, review or drop.
 
-    Example: corpus verdict --preset strict
+    Example: corpus verdict --what-if strict; corpus verdict --preset strict
     """
-    from corpus.verdict import PRESETS_FILE, apply_verdicts, read_thresholds
+    from corpus import explain as explaining
+    from corpus.score import phrases_for
+    from corpus.thresholds import PRESETS_FILE, read_thresholds
+    from corpus.verdict import Rules, apply_verdicts
 
     space, catalogue = _open(workspace)
-    name = preset or space.config.verdict.preset
+    if what_if and (preset or explain):
+        raise UserError("--what-if names a preset of its own and goes alone; leave the other out")
+    name = what_if or preset or space.config.verdict.preset
     values = read_thresholds(name, thresholds or PRESETS_FILE)
-    counts = apply_verdicts(catalogue, name, values, space.config.language)
+    language = space.config.language
+    phrases = phrases_for(language, space.root)
+    if what_if:
+        forecast = explaining.forecast(catalogue, Rules(catalogue, values, language, phrases))
+        if as_json:
+            console.print_json({"preset": name, **asdict(forecast)})
+        else:
+            explaining.print_forecast(forecast, name)
+        return
+    if explain:
+        rules = Rules(catalogue, values, language, phrases)
+        explanation = explaining.explain(catalogue, rules, explain)
+        if as_json:
+            console.print_json({"preset": name, **explanation})
+        else:
+            explaining.print_explanation(explanation)
+        return
+    counts = apply_verdicts(catalogue, name, values, language, phrases)
     if as_json:
         console.print_json({"preset": name, **counts})
     else:
@@ -393,6 +594,8 @@ def build(
         float | None, typer.Option(min=0.0, help="Hours to hold out beside the releases' own test.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of splits and packing.")] = None,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -406,7 +609,7 @@ def build(
 
     space, catalogue = _open(workspace)
     config = space.config.build
-    if check_media(space, catalogue).failed:
+    if check_media(space, catalogue, _workers(space, engine, workers)).failed:
         console.say("warning: some clips cannot be read; which: corpus status --json")
     plan = make_plan(
         catalogue,
@@ -439,7 +642,12 @@ def build(
 
 
 def _tokenizer(space: Workspace, name: str | None) -> str | None:
-    return str(space.path(name)) if name and space.path(name).is_dir() else name
+    return _folder_or_name(space, name) if name else None
+
+
+def _folder_or_name(space: Workspace, name: str) -> str:
+    """A folder of the workspace or elsewhere on this machine, else a name of the Hub."""
+    return str(space.path(name)) if space.path(name).is_dir() else name
 
 
 @app.command()
@@ -450,6 +658,8 @@ def verify(
     proxy: ProxyOption = None,
     no_check_certificate: NoCheckCertificateOption = False,
     no_sleep: NoSleepOption = False,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -461,19 +671,17 @@ def verify(
     Example: corpus verify --licenses
     """
     from corpus import verify as checks
-    from corpus.sources.youtube import FetchOptions
+    from corpus.sources.video import FetchOptions
 
     space, catalogue = _open(workspace)
     config = space.config.fetch
     options = FetchOptions(
         language=space.config.language,
-        proxy=proxy or config.proxy,
-        check_certificate=config.check_certificate and not no_check_certificate,
-        sleep=config.sleep and not no_sleep,
+        **_network(config, proxy, no_check_certificate, no_sleep),
     )
     problems = []
     for problem in chain(
-        checks.check_media(space, catalogue),
+        checks.check_media(space, catalogue, _workers(space, engine, workers)),
         checks.check_datasets(space, catalogue),
         checks.check_licences(catalogue, options) if licenses else (),
     ):
@@ -584,7 +792,16 @@ def _run_stages(space: Workspace) -> None:
     if config.sources.add:
         add([space.path(p) for p in config.sources.add], config.sources.licence, workspace=root)
     for release in config.sources.common_voice:
-        import_common_voice(space.path(release), workspace=root)
+        import_common_voice(
+            space.path(release),
+            validated_rest=config.sources.validated_rest,
+            other=config.sources.other,
+            workspace=root,
+        )
+    for name in config.sources.fleurs:
+        import_fleurs(_folder_or_name(space, name), workspace=root)
+    for name in config.sources.hf:
+        import_hf(_folder_or_name(space, name), workspace=root)
     segment(workspace=root)
     if config.label.model:
         label(workspace=root)
@@ -605,11 +822,73 @@ def status(
 
     Example: corpus status --json
     """
-    from corpus import report
+    from corpus.status import print_status
+    from corpus.status import status as find_status
 
-    _, catalogue = _open(workspace)
-    found = report.status(catalogue)
+    _, catalogue = _open_to_read(workspace)
+    found = find_status(catalogue)
     if as_json:
         console.print_json(found)
     else:
-        report.print_status(found)
+        print_status(found)
+
+
+@app.command()
+def show(
+    id: Annotated[str, typer.Argument(help="Of a recording, a segment, or what was not taken.")],
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show everything that is known of one recording or segment, by its id.
+
+    Where it is from and under which licence, its subtitles, transcripts, scores, decisions and
+    verdicts; or why it was not taken.
+
+    Example: corpus show youtube:dQw4w9WgXcQ
+    """
+    from corpus.show import print_shown
+    from corpus.show import show as find
+
+    _, catalogue = _open_to_read(workspace)
+    found = find(catalogue, id)
+    if as_json:
+        console.print_json(found)
+    else:
+        print_shown(found)
+
+
+@app.command()
+def report(
+    html: Annotated[
+        Path | None, typer.Option(help="Write one page with plots and samples to listen to.")
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Report hours by source, label and verdict, why hours were lost, and the worst channels.
+
+    The page holds all it shows and is read offline. An earlier report is replaced, no other file.
+
+    Example: corpus report --html report.html
+    """
+    from corpus.report.numbers import report as find
+    from corpus.report.tables import print_report
+
+    space, catalogue = _open_to_read(workspace)
+    if html is not None:
+        from corpus.report.page import check_target
+
+        check_target(html)  # before the work
+    found = find(space, catalogue)
+    if html is not None:
+        from corpus.report.page import write_page
+
+        write_page(html, found, space)
+    if as_json:
+        console.print_json(found)
+    elif html is not None:
+        print(f"{html} is written; it opens in any browser")
+    else:
+        print_report(found)

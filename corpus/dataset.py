@@ -14,7 +14,6 @@ import json
 import os
 import shutil
 import uuid
-import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,12 +28,12 @@ import pyarrow.parquet as pq
 from corpus.audio import SAMPLE_RATE, Pcm, encode_flac
 from corpus.errors import UserError
 from corpus.pack import STEPS_PER_SECOND, WINDOW_SECONDS
+from corpus.pieces import faded
 
 if TYPE_CHECKING:
     import datasets
 
 GRID_SAMPLES = SAMPLE_RATE // STEPS_PER_SECOND  # samples in one 0.02 s step
-FADE_MS = 5  # long enough that a joint does not click, short enough to leave every phone alone
 ROW_GROUP_ROWS = 100  # what the writer holds in memory; about 50 MB of 30 s windows
 SHARD_BYTES = 500_000_000  # the Hub's advice for a file
 
@@ -153,6 +152,8 @@ class LabelledSegment:
         licence: SPDX id of the recording's licence.
         label_kind: where the transcript comes from: subtitle, pseudo, review or release.
         redistributable: whether the audio may be given to others.
+        cut_before: whether its recording goes on before it, so that it begins in mid-sound.
+        cut_after: whether its recording goes on after it.
     """
 
     pcm: Pcm
@@ -163,6 +164,8 @@ class LabelledSegment:
     licence: str
     label_kind: str
     redistributable: bool
+    cut_before: bool = True
+    cut_after: bool = True
 
 
 def window_row(
@@ -171,13 +174,12 @@ def window_row(
     *,
     language: str,
     previous_text: str | None = None,
-    fade: bool = True,
 ) -> Row:
     """Lay segments end to end into one row.
 
     Each segment is padded with zeros to the 0.02 s grid, so that its start and end are exactly
-    what a timestamp token can say. With `fade`, the two sides of a joint are faded over 5 ms; the
-    row's own beginning and end, and with them single segments, stay as they are.
+    what a timestamp token can say. At a joint the side that is cut out of a longer recording is
+    faded over 5 ms; whole clips and the row's own beginning and end stay as they are.
 
     Raises:
         ValueError: there is no segment, or together they are longer than 30 s.
@@ -188,9 +190,11 @@ def window_row(
     labels: list[RowSegment] = []
     samples = 0
     for index, segment in enumerate(segments):
-        pcm = segment.pcm
-        if fade:
-            pcm = _faded(pcm, into=index > 0, out=index < len(segments) - 1)
+        pcm = faded(
+            segment.pcm,
+            into=segment.cut_before and index > 0,
+            out=segment.cut_after and index < len(segments) - 1,
+        )
         parts.append(np.pad(pcm, (0, -pcm.size % GRID_SAMPLES)))
         labels.append(
             RowSegment(
@@ -218,33 +222,6 @@ def window_row(
         redistributable=all(segment.redistributable for segment in segments),
         label_kinds=sorted({segment.label_kind for segment in segments}),
     )
-
-
-def _faded(pcm: Pcm, *, into: bool, out: bool) -> Pcm:
-    """`pcm` with its first and/or last 5 ms faded; shorter than both fades, as it is.
-
-    pydub counts in milliseconds and would cut a longer piece to a whole number of them: it gets
-    exactly the samples of the fade.
-    """
-    edge = FADE_MS * SAMPLE_RATE // 1000
-    if not (into or out) or pcm.size < 2 * edge:
-        return pcm
-    with warnings.catch_warnings():
-        # pydub looks for ffmpeg when imported; PCM needs none.
-        warnings.simplefilter("ignore")
-        from pydub import AudioSegment
-
-    def piece(samples: Pcm) -> AudioSegment:
-        return AudioSegment(
-            data=samples.tobytes(), sample_width=2, frame_rate=SAMPLE_RATE, channels=1
-        )
-
-    pcm = pcm.copy()
-    if into:
-        pcm[:edge] = np.frombuffer(piece(pcm[:edge]).fade_in(FADE_MS).raw_data, np.int16)
-    if out:
-        pcm[-edge:] = np.frombuffer(piece(pcm[-edge:]).fade_out(FADE_MS).raw_data, np.int16)
-    return pcm
 
 
 # --- files --------------------------------------------------------------------------------------

@@ -11,17 +11,18 @@ transcripts stand beside those of others, and nobody's are changed.
 
 import hashlib
 import json
+import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import or_, select
+from sqlalchemy import select
 
 from corpus import audio, console, engine
 from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript
@@ -139,7 +140,7 @@ def _convert(workspace: Workspace, folder: Path, name: str) -> Path:
     if missing:
         raise UserError(f"{folder}: {' and '.join(missing)} missing; save the processor there too")
     console.say(f"converting {folder} for labelling, once")
-    if not _names_alignment_heads(folder):
+    if not _alignment_heads(folder):
         console.say(
             f"warning: {folder} names no alignment_heads in generation_config.json; half of all "
             "heads are taken, which time words badly: copy the list of the model it was made from"
@@ -156,8 +157,21 @@ def _convert(workspace: Workspace, folder: Path, name: str) -> Path:
     return target
 
 
-def _names_alignment_heads(folder: Path) -> bool:
-    return bool(_read_json(folder / "generation_config.json").get("alignment_heads"))
+def _alignment_heads(folder: Path) -> list[list[int]]:
+    """The heads of a Hugging Face model that time words: [layer, head] each.
+
+    Raises:
+        UserError: the model has no such heads; CTranslate2 would crash on them.
+    """
+    heads = _read_json(folder / "generation_config.json").get("alignment_heads") or []
+    config = _read_json(folder / "config.json")
+    sizes = config.get("decoder_layers", 0), config.get("decoder_attention_heads", 0)
+    if any(layer >= sizes[0] or head >= sizes[1] for layer, head in heads):
+        raise UserError(
+            f"{folder}/generation_config.json: alignment_heads of another model (this one has "
+            f"{sizes[0]} layers of {sizes[1]} heads); copy the list of the model it was made from"
+        )
+    return heads
 
 
 def read_lineage(folder: Path, root: Path) -> dict[str, Any]:
@@ -255,18 +269,18 @@ class LabelWorker:
         return list(chain.from_iterable(results for _, results in self.stream(batches)))
 
     def stream(
-        self, batches: Iterable[Sequence[Job]]
-    ) -> Iterator[tuple[Sequence[Job], list[Labelled | ItemError]]]:
+        self, batches: Iterable[list[Job]]
+    ) -> Generator[tuple[list[Job], list[Labelled | ItemError]], None, None]:
         """Each batch with its results; the next one is read meanwhile.
 
         Raises:
             UserError: the model cannot be used.
         """
         whisper = _loaded(self.path, self.language, self.device, self.compute_type)
-        ahead: deque[tuple[Sequence[Job], list[Future[Window]]]] = deque()
+        ahead: deque[tuple[list[Job], list[Future[Window]]]] = deque()
         with ThreadPoolExecutor(READERS) as readers:
             for batch in batches:
-                ahead.append((batch, [readers.submit(_read, whisper, job) for job in batch]))
+                ahead.append((batch, [readers.submit(read_window, whisper, job) for job in batch]))
                 if len(ahead) > 1:
                     yield _listen(whisper, *ahead.popleft())
             while ahead:
@@ -281,7 +295,12 @@ def _loaded(path: str, language: str, device: str, compute_type: str) -> Whisper
     return whisper
 
 
-def _read(whisper: Whisper, job: Job) -> Window:
+def read_window(whisper: Whisper, job: Job) -> Window:
+    """The audio of a job as the model takes it.
+
+    Raises:
+        ItemError: it cannot be read, or there is none.
+    """
     pcm = audio.read_span(Path(job.path), job.start_ms, job.end_ms)
     if not pcm.size:
         raise ItemError(f"{job.segment_id}: lies past the end of its recording")
@@ -289,8 +308,8 @@ def _read(whisper: Whisper, job: Job) -> Window:
 
 
 def _listen(
-    whisper: Whisper, jobs: Sequence[Job], windows: Sequence["Future[Window]"]
-) -> tuple[Sequence[Job], list[Labelled | ItemError]]:
+    whisper: Whisper, jobs: list[Job], windows: Sequence["Future[Window]"]
+) -> tuple[list[Job], list[Labelled | ItemError]]:
     results: dict[int, Labelled | ItemError] = {}
     readable: dict[int, Window] = {}
     for i, window in enumerate(windows):
@@ -359,6 +378,7 @@ def label_segments(
     compute_type: str = "default",
     batch_size: int = 16,
     releases: bool = False,
+    workers: engine.Workers = engine.HERE,
 ) -> engine.Counts:
     """Add this model's transcript to every segment that lacks it; one commit per batch.
 
@@ -369,6 +389,8 @@ def label_segments(
     Raises:
         UserError: the model cannot be used, or another process is labelling.
     """
+    if batch_size < 1:
+        raise UserError(f"a batch of {batch_size} windows is none; give 1 or more")
     worker = LabelWorker(
         model.path,
         language_token or base_language(workspace.config.language),
@@ -381,25 +403,27 @@ def label_segments(
         if not waiting:
             return engine.Counts(0, 0)
         note_model(catalogue, model)
-        batches = (
-            read_jobs(workspace, catalogue, ids) for ids in engine.batches(waiting, batch_size)
+        # Elsewhere a worker gets two batches at once: it reads the second while it hears the first.
+        size = batch_size if workers == engine.HERE else 2 * batch_size
+        jobs = (read_jobs(workspace, catalogue, ids) for ids in engine.batches(waiting, size))
+        found = (
+            worker.stream(jobs)
+            if workers == engine.HERE
+            else engine.outcomes(
+                jobs,
+                worker,
+                most=math.ceil(len(waiting) / size),
+                workers=workers,
+                gpu=device != "cpu",
+            )
         )
-
-        def saved() -> Iterator[Labelled | ItemError]:
-            for jobs, results in worker.stream(batches):
-                save_results(catalogue, model.origin, jobs, results)
-                yield from results
-
-        reasons, total = [], 0
-        for result in console.progress(saved(), total=len(waiting), desc="label", unit="segment"):
-            total += 1
-            if isinstance(result, ItemError):
-                reasons.append(str(result))
-    for reason in reasons[: engine.REASONS_SHOWN]:
-        console.say(f"  {reason}")
-    if len(reasons) > engine.REASONS_SHOWN:
-        console.say(f"  and {len(reasons) - engine.REASONS_SHOWN} more")
-    return engine.Counts(total - len(reasons), len(reasons))
+        return engine.save_batches(
+            found,
+            partial(save_results, catalogue, model.origin),
+            total=len(waiting),
+            desc="label",
+            unit="segment",
+        )
 
 
 def _unlabelled(catalogue: Catalogue, origin: str, language: str, releases: bool) -> list[str]:
@@ -408,22 +432,27 @@ def _unlabelled(catalogue: Catalogue, origin: str, language: str, releases: bool
     Equal lengths make equal work of a batch. What a first run leaves, a second one puts in the
     same order, and so in the same batches.
     """
-    # A list made once: SQLite would answer EXISTS by walking the index of kinds for each segment.
+    # Sets made once: SQLite would answer EXISTS by walking the index of kinds for each segment, and
+    # PostgreSQL NOT IN by walking the list of ids, once that is too long for its working memory.
     labelled = select(Transcript.segment_id).filter_by(kind="pseudo", origin=origin)
-    waiting = (
-        select(Segment.id, Recording.language)
+    released = select(Transcript.segment_id).filter_by(kind="release")
+    unvalidated = Recording.licence_evidence["validated"].as_boolean().is_(False)
+    segments = (
+        select(Segment.id, Recording.language, unvalidated)
         .join(Recording)
-        .filter(Segment.id.not_in(labelled))
         .order_by((Segment.start_ms - Segment.end_ms), Segment.id)
     )
-    if not releases:
-        released = select(Transcript.segment_id).filter_by(kind="release")
-        unvalidated = Recording.licence_evidence["validated"].as_boolean().is_(False)
-        waiting = waiting.filter(or_(Segment.id.not_in(released), unvalidated))
     with catalogue.session() as session:
-        rows = session.execute(waiting)
-        # A video in another language would only be labelled with nonsense.
-        return [item for item, code in rows if base_language(code) == base_language(language)]
+        done = set(session.scalars(labelled))
+        trusted = set() if releases else set(session.scalars(released))
+        return [
+            item
+            for item, code, is_unvalidated in session.execute(segments)
+            if item not in done
+            and (is_unvalidated or item not in trusted)
+            # A video in another language would only be labelled with nonsense.
+            and base_language(code) == base_language(language)
+        ]
 
 
 def read_jobs(workspace: Workspace, catalogue: Catalogue, ids: Sequence[str]) -> list[Job]:

@@ -10,8 +10,9 @@ sentence, without a pause). Dynamic programming finds the cheapest way through, 
 segments at sentence ends than filling greedily does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -62,7 +63,7 @@ GAP_COST, GAP_COST_UNPUNCTUATED = 3.0, 6.0
 class Span:
     """A stretch of a recording (milliseconds) and the text said in it.
 
-    `after_break` is set where something that is not speech was taken out of the subtitles before.
+    `after_break` tells that something without a text is heard between it and what is before.
     """
 
     start_ms: int
@@ -108,7 +109,10 @@ def merge_cues(
 def _cheapest_cuts(cues: Sequence[Span], longest: int, target: int) -> list[Sequence[Span]]:
     punctuated = sum(_ends_sentence(cue.text) for cue in cues) * 20 >= len(cues)
     gaps = [b.start_ms - a.end_ms for a, b in pairwise(cues)]
-    hard = [gap > HARD_GAP_SECONDS * 1000 for gap in gaps] + [True]
+    hard = [
+        gap > HARD_GAP_SECONDS * 1000 or cue.after_break
+        for gap, cue in zip(gaps, cues[1:], strict=True)
+    ] + [True]
     cut_costs = [
         0.0 if is_hard else _cut_cost(cue, gap, punctuated)
         for cue, gap, is_hard in zip(cues, [*gaps, 0], hard, strict=True)
@@ -174,6 +178,16 @@ def find_speech(pcm: audio.Pcm, *, threshold: float = VOICE_PROBABILITY) -> list
     found = get_speech_timestamps(samples, options, sampling_rate=audio.SAMPLE_RATE)
     per_ms = audio.SAMPLE_RATE // 1000
     return [Span(piece["start"] // per_ms, piece["end"] // per_ms) for piece in found]
+
+
+@dataclass(frozen=True)
+class _Uncut:
+    """A recording that is to be cut, with all that this needs."""
+
+    id: str
+    media: Path
+    duration_ms: int
+    cues: list[Span]
 
 
 @dataclass(frozen=True)
@@ -260,7 +274,11 @@ def find_quiet(media: Path, cues: Sequence[Span], duration_ms: int) -> list[Span
 
 
 def segment_recordings(
-    workspace: Workspace, catalogue: Catalogue, *, target_seconds: float
+    workspace: Workspace,
+    catalogue: Catalogue,
+    *,
+    target_seconds: float,
+    workers: engine.Workers = engine.HERE,
 ) -> engine.Counts:
     """Cut every recording that has no segments yet; one commit per recording.
 
@@ -270,35 +288,46 @@ def segment_recordings(
     if not 1 <= target_seconds <= MAX_SECONDS:
         raise UserError(f"target_seconds is {target_seconds}; give 1 to {MAX_SECONDS:.0f}")
     with workspace.lock("segments"):
-        return _segment_recordings(workspace, catalogue, target_seconds)
+        return _segment_recordings(workspace, catalogue, target_seconds, workers)
 
 
 def _segment_recordings(
-    workspace: Workspace, catalogue: Catalogue, target_seconds: float
+    workspace: Workspace, catalogue: Catalogue, target_seconds: float, workers: engine.Workers
 ) -> engine.Counts:
     with catalogue.session() as session:
         waiting = session.scalars(
             select(Recording.id).filter(Recording.segmented_with.is_(None)).order_by(Recording.id)
         ).all()
 
-    def work(recording_id: str) -> Cut:
+    def save(uncut: _Uncut, result: Cut) -> None:
+        with catalogue.session() as session:
+            store(catalogue, session, session.get_one(Recording, uncut.id), result)
+
+    note = catalogue.failure_noter("segment")
+    return engine.run(
+        _uncut(workspace, catalogue, waiting),
+        partial(_cut, target_seconds=target_seconds),
+        save,
+        lambda uncut, error: note(uncut.id, error),
+        total=len(waiting),
+        desc="segment",
+        unit="recording",
+        workers=workers,
+    )
+
+
+def _uncut(workspace: Workspace, catalogue: Catalogue, ids: Sequence[str]) -> Iterator[_Uncut]:
+    for recording_id in ids:
         with catalogue.session() as session:
             recording = session.get_one(Recording, recording_id)
             cues = cue_spans(recording.cues)
-        return cut(
-            workspace.path(recording.media_path),
-            cues,
-            duration_ms=recording.duration_ms,
-            target_seconds=target_seconds,
-        )
+        media = workspace.path(recording.media_path)
+        yield _Uncut(recording.id, media, recording.duration_ms, cues)
 
-    def save(recording_id: str, result: Cut) -> None:
-        with catalogue.session() as session:
-            store(catalogue, session, session.get_one(Recording, recording_id), result)
 
-    return engine.run(
-        waiting, work, save, catalogue.failure_noter("segment"), desc="segment", unit="recording"
-    )
+def _cut(recording: _Uncut, target_seconds: float) -> Cut:
+    length = recording.duration_ms
+    return cut(recording.media, recording.cues, duration_ms=length, target_seconds=target_seconds)
 
 
 def cue_spans(cues: Sequence[Cue]) -> list[Span]:

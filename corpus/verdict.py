@@ -1,224 +1,440 @@
 """Keep, review or drop: scores and decisions against a versioned set of thresholds.
 
 Nothing is deleted. A verdict says which transcript of a segment would be trained on and why, so
-thresholds can be changed and applied again in seconds.
+thresholds can be changed and applied again: 100,000 segments take half a minute of one core. Their
+texts are scored anew each time, so that no verdict rests on a score of other texts.
 """
 
-import hashlib
-import tomllib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
-from functools import lru_cache
-from pathlib import Path
+from array import array
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from sqlalchemy import select
-from sqlalchemy.orm import joinedload, selectinload
+from sqlalchemy import insert, update
+from sqlalchemy.orm import Session
 
-from corpus import console, engine
-from corpus.catalogue import Catalogue, Decision, Segment, Transcript, Verdict
-from corpus.errors import UserError
+from corpus.catalogue import Catalogue, Score, Verdict
+from corpus.evidence import Evidence, in_batches, read_all
+from corpus.score import Comparison, Measures, Phrases, Text, measure, phrases_for
 from corpus.subtitles.suspect import noted_suspicion
-from corpus.text import base_language, error_rates, normalise
+from corpus.text import base_language
+from corpus.thresholds import DROP, KEEP, LEAST_GROUP, REVIEW, VERDICTS, Thresholds
 
-PRESETS_FILE = Path(__file__).with_name("thresholds.toml")
+GROUNDS = {
+    "reviewed": "a person has accepted or corrected it",
+    "release": "a data set's own text",
+    "subtitle": "the model hears what the subtitle says",
+    "pseudo": "the model was sure of what it heard",
+    "models agree": "two models hear the same",
+    "silence": "nothing is said, as the subtitles have it",
+    "numbers": "written in digits by one of the two, and left out of the comparison",
+    "left aside": "there are subtitles too, but a machine's",
+}
+"""Kinds of reasons that speak for a segment."""
 
-KEEP, REVIEW, DROP = "keep", "review", "drop"
+FLAGS = {
+    "rejected": "a person has rejected it",
+    "other language": "spoken or written in another language or script",
+    "no transcript": "no text yet",
+    "unchecked": "no model has listened to the subtitle",
+    "machine subtitles": "the subtitle track may be a machine's",
+    "differs": "the model hears something else here and there",
+    "wrong text": "the model hears something else",
+    "missing start": "something is said before the first word of the label",
+    "missing end": "something is said after the last word of the label",
+    "unheard start": "the first words of the label are not what is heard",
+    "unheard end": "the last words of the label are not what is heard",
+    "missing words": "the model hears more than the label has",
+    "weak alignment": "the words of the label do not lie on the sound",
+    "untranscribed speech": "something is said where the subtitles have nothing",
+    "no speech": "nothing is heard",
+    "repeated phrase": "a text that goes round",
+    "credits": "who made the subtitles",
+    "known phrase": "what models write where nobody speaks",
+    "long word": "a word that nobody says",
+    "unsure": "the model was not sure of what it heard",
+    "too fast": "more characters a second than people speak",
+    "too slow": "fewer characters a second than people speak",
+}
+"""Kinds of reasons that speak against one."""
 
-COMMIT_ROWS = 500
-"""Segments that one transaction judges: a fraction of a second."""
+UNTRANSCRIBED = "untranscribed speech"
+
+UNKNOWN_REASON = "other"
+"""The kind of a reason in older words."""
+
+HALF = 0.5
+"""More than half of a text's words in another script are no foreign names in it, and more than half
+of a text around the ends of another is no word that was cut off."""
 
 
-@dataclass(frozen=True)
-class Thresholds:
-    """One preset of `thresholds.toml`, where each value is explained."""
-
-    max_cer: float
-    review_cer: float
-    unchecked: str
-    min_logprob: float
-    review_logprob: float
-    no_speech: float
-    max_compression: float
-    min_chars_per_second: float
-    max_chars_per_second: float
-
-    def version(self, preset: str) -> str:
-        """The preset's name and a hash of its values."""
-        return f"{preset}@{hashlib.sha256(repr(asdict(self)).encode()).hexdigest()[:8]}"
+def reason_kind(reason: str) -> str:
+    """The kind of a verdict's reason, which is ``KIND: detail``; one of `GROUNDS` or `FLAGS`."""
+    kind = reason.partition(":")[0]
+    return kind if kind in GROUNDS or kind in FLAGS else UNKNOWN_REASON
 
 
-def read_thresholds(preset: str, file: Path = PRESETS_FILE) -> Thresholds:
-    """Read a preset.
+class Finding(NamedTuple):
+    """What one rule says of a segment."""
 
-    Raises:
-        UserError: no such preset, or a value is missing or unknown.
-    """
-    try:
-        presets = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{file}: thresholds cannot be read ({reason})") from None
-    if not isinstance(presets.get(preset), dict):
-        raise UserError(f"no preset {preset!r} in {file.name}; there are: {', '.join(presets)}")
-    known = {field.name for field in fields(Thresholds)}
-    if set(presets[preset]) != known:
-        wrong = ", ".join(sorted(known ^ set(presets[preset])))
-        raise UserError(f"{file}: [{preset}] needs exactly the known values; look at: {wrong}")
-    found = Thresholds(**presets[preset])
-    for name, value in asdict(found).items():
-        if name == "unchecked" and value not in {KEEP, REVIEW, DROP}:
-            raise UserError(f"{file}: [{preset}] unchecked is keep, review or drop, not {value!r}")
-        if name != "unchecked" and type(value) not in {int, float}:
-            raise UserError(f"{file}: [{preset}] {name} is a number, not {value!r}")
-    return found
+    verdict: str
+    reason: str
+    """``KIND: detail``, see `reason_kind`."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict before it is stored."""
+    """A verdict before it is stored; what decided it is the first finding."""
 
-    verdict: str
-    reasons: list[str]
+    findings: list[Finding]
     transcript_id: int | None
 
+    @property
+    def verdict(self) -> str:
+        """The worst of the findings."""
+        return self.findings[0].verdict
 
-def judge(segment: Segment, thresholds: Thresholds, language: str) -> Judgement:
-    """The verdict on one segment, from its transcripts, scores and decisions.
+    @property
+    def reasons(self) -> list[str]:
+        """One for each finding."""
+        return [finding.reason for finding in self.findings]
+
+
+def score(evidence: Evidence, language: str, phrases: Phrases) -> Measures | None:
+    """The scores of a segment; None where it has no text. `language` is the workspace's."""
+    label = evidence.label
+    if label is None:
+        return None
+    heard, another = evidence.heard, evidence.heard_by_another
+    return measure(label, heard, another, evidence.seconds, language, phrases)
+
+
+def judge(
+    evidence: Evidence, measures: Measures | None, thresholds: Thresholds, language: str
+) -> Judgement:
+    """The verdict on one segment, from its texts, scores and decisions.
 
     A reviewer's word is final. A release is trusted, a subtitle is believed as far as a model's
-    own transcript agrees with it, a pseudo-label as far as its model was sure. A subtitle of a
-    track that may be a machine's is for people to decide on, however well a model agrees; one that
-    surely is counts for less than the pseudo-label.
+    own transcript agrees with it, a pseudo-label as far as its model was sure or another agrees. A
+    subtitle of a track that may be a machine's is for people to decide on, however well a model
+    agrees; one that surely is counts for less than the pseudo-label.
     """
-    decided = _last_decision(segment.decisions)
-    if decided is not None:
-        if decided.action == "reject":
-            return Judgement(
-                DROP, [f"rejected by a reviewer: {decided.reason or 'no reason'}"], None
-            )
-        return Judgement(KEEP, [f"{decided.action}ed by a reviewer"], decided.transcript_id)
-    spoken = segment.recording.language
-    if base_language(spoken) != base_language(language):
-        return Judgement(DROP, [f"spoken language is {spoken}"], None)
-    newest = {transcript.kind: transcript for transcript in segment.transcripts}
-    pseudo = newest.get("pseudo")
-    if "release" in newest:
-        return _checked_pace(segment, newest["release"], KEEP, [], thresholds)
-    origin, why = noted_suspicion(segment.recording.subtitle_note)
-    if "subtitle" in newest and not (origin == "machine" and pseudo is not None):
-        verdict, reason = _subtitle(newest["subtitle"], pseudo, thresholds)
-        reasons = [reason]
+    if evidence.decided is not None:
+        action, why, transcript_id = evidence.decided
+        if action == "reject":
+            return Judgement([Finding(DROP, f"rejected: {why or 'no reason given'}")], None)
+        return Judgement([Finding(KEEP, f"reviewed: {action}ed")], transcript_id)
+    if base_language(evidence.language) != base_language(language):
+        told = f"other language: the recording is in {evidence.language}"
+        return Judgement([Finding(DROP, told)], None)
+    label = evidence.label
+    if label is None or measures is None:
+        return Judgement([Finding(REVIEW, "no transcript: there is no text yet")], None)
+    if label.kind == "release":
+        found = [Finding(KEEP, f"release: {label.origin}"), *_pace(measures, thresholds)]
+    elif label.kind == "subtitle":
+        found = _subtitle(evidence.heard, measures, thresholds)
+        origin, why = noted_suspicion(evidence.note)
         if origin != "human":
-            verdict = REVIEW if verdict == KEEP else verdict
-            reasons.append(f"subtitles look machine-made ({why})")
-        return _checked_pace(segment, newest["subtitle"], verdict, reasons, thresholds)
-    if pseudo is not None:
-        verdict, reason = _pseudo(pseudo, thresholds)
-        reasons = [reason]
-        if "subtitle" in newest:
-            reasons.append(f"its subtitles are machine-made ({why})")
-        return _checked_pace(segment, pseudo, verdict, reasons, thresholds)
-    return Judgement(REVIEW, ["no transcript yet"], None)
+            found.append(Finding(REVIEW, f"machine subtitles: {why}"))
+    else:
+        found = _pseudo(label, measures, thresholds)
+        if any(text.kind == "subtitle" for text in evidence.texts):
+            why = noted_suspicion(evidence.note)[1]
+            found.append(Finding(KEEP, f"left aside: machine subtitles ({why})"))
+    # Stable: of equally bad findings the first decides.
+    found.sort(key=lambda finding: -VERDICTS.index(finding.verdict))
+    if evidence.heard is not None and reason_kind(found[0].reason) == UNTRANSCRIBED:
+        label = evidence.heard  # what a person is shown to correct: the subtitle has nothing
+    return Judgement(found, label.id)
 
 
-def _last_decision(decisions: Sequence[Decision]) -> Decision | None:
-    final = [decision for decision in decisions if decision.action != "skip"]
-    return final[-1] if final else None
+def _subtitle(heard: Text | None, measures: Measures, thresholds: Thresholds) -> list[Finding]:
+    if not measures.normal:
+        return [_silence(heard, measures, thresholds)]
+    comparison = measures.comparison
+    agrees = comparison is not None and comparison.cer <= thresholds.max_cer
+    details: list[Finding] = []
+    if heard is None or comparison is None:
+        main = Finding(thresholds.unchecked, "unchecked: no model has listened to it")
+    elif not agrees and (loop := measures.heard_loop or _gzip_loop(heard, thresholds)):
+        main = Finding(thresholds.unchecked, f"unchecked: the model goes round, {loop}")
+    else:
+        main = _agreement(heard, measures, comparison, thresholds)
+        details = _details(heard, comparison, main, thresholds)
+    # What explains a disagreement stands before it, and is as bad.
+    worse = REVIEW if main.verdict == KEEP else main.verdict
+    causes = []
+    if measures.is_credit:
+        causes.append(Finding(worse, "credits: it tells who made the subtitles"))
+    # A word or two of another script may be said; all of a text that is in one is a translation.
+    share = measures.script_share
+    if share is not None and share < (HALF if agrees else thresholds.min_script_share):
+        causes.append(Finding(worse, _script_reason(share)))
+    if not agrees and measures.loop is not None:
+        causes.append(Finding(worse, f"repeated phrase: {measures.loop}"))
+    if not agrees and heard is not None:
+        causes += _spoken_language(heard, worse, thresholds)
+    return [*causes, main, *details, *_words(measures, thresholds)]
 
 
-def _subtitle(
-    subtitle: Transcript, pseudo: Transcript | None, thresholds: Thresholds
-) -> tuple[str, str]:
-    if pseudo is None:
-        return thresholds.unchecked, "subtitle not checked by a model"
-    if not subtitle.text:  # a pause between cues
-        no_speech = next((s.value for s in pseudo.scores if s.name == "no_speech_prob"), 0.0)
-        if not pseudo.text or no_speech > thresholds.no_speech:
-            return KEEP, "no speech heard"
-        # A model that invents words needs this very pause, so people decide.
-        return (KEEP if thresholds.max_cer >= 1.0 else REVIEW), "a model hears words in a pause"
-    cer = agreement_cer(subtitle.text, pseudo.text)
-    reason = f"subtitle and model differ by CER {cer:.2f}"
+def _agreement(
+    heard: Text, measures: Measures, comparison: Comparison, thresholds: Thresholds
+) -> Finding:
+    """How far the model hears what the subtitle says."""
+    cer = comparison.cer
+    told = f"CER {cer:.2f} against what the model hears"
     if cer <= thresholds.max_cer:
-        return KEEP, reason
-    return (REVIEW if cer <= thresholds.review_cer else DROP), reason
+        return Finding(KEEP, f"subtitle: {told}")
+    told = f"{told} (limit {thresholds.max_cer:.2f})"
+    verdict = REVIEW if cer <= thresholds.review_cer else DROP
+    if not measures.heard or measures.heard_invented or _hears_none(heard, thresholds):
+        return Finding(verdict, f"no speech: the model hears {_quoted(heard.text)}")
+    # Where only the ends differ, words may have been cut off; a person can put them back.
+    if verdict == DROP and comparison.core_cer <= thresholds.max_cer and comparison.edges <= HALF:
+        verdict = REVIEW
+    return Finding(verdict, f"{'differs' if verdict == REVIEW else 'wrong text'}: {told}")
 
 
-def _pseudo(pseudo: Transcript, thresholds: Thresholds) -> tuple[str, str]:
-    scores = {score.name: score.value for score in pseudo.scores}
-    logprob = scores.get("avg_logprob", float("-inf"))
-    if not pseudo.text or (
-        scores.get("no_speech_prob", 0.0) > thresholds.no_speech
-        and logprob < thresholds.review_logprob
-    ):
-        return DROP, "no speech heard"
-    if scores.get("compression_ratio", 0.0) > thresholds.max_compression:
-        return DROP, f"a loop: compression ratio {scores['compression_ratio']:.1f}"
-    reason = f"mean log-probability {logprob:.2f}"
-    if logprob >= thresholds.min_logprob:
-        return KEEP, reason
-    return (REVIEW if logprob >= thresholds.review_logprob else DROP), reason
+def _details(
+    heard: Text, comparison: Comparison, main: Finding, thresholds: Thresholds
+) -> list[Finding]:
+    """What an agreement on the whole hides."""
+    found = []
+    if main.verdict != DROP:
+        for where, cer, missing in (
+            ("start", comparison.cer_head, comparison.head_missing),
+            ("end", comparison.cer_tail, comparison.tail_missing),
+        ):
+            if cer > thresholds.max_edge_cer:
+                kind = f"{'missing' if missing > 0 else 'unheard'} {where}"
+                found.append(
+                    Finding(
+                        REVIEW, f"{kind}: CER {cer:.2f} there (limit {thresholds.max_edge_cer})"
+                    )
+                )
+        if comparison.ins_rate > thresholds.max_ins_rate and not found:
+            told = f"missing words: {comparison.ins_rate:.2f} characters heard for each of its own"
+            found.append(Finding(REVIEW, f"{told} (limit {thresholds.max_ins_rate})"))
+        alignment = heard.scores.get("align_prob_median", 1.0)
+        if alignment < thresholds.min_align_prob:
+            limit = thresholds.min_align_prob
+            told = f"weak alignment: median word probability {alignment:.2f} (limit {limit})"
+            found.append(Finding(REVIEW, told))
+    if comparison.numbers:
+        found.append(Finding(KEEP, f"numbers: {comparison.numbers} in digits by one of the two"))
+    return found
 
 
-def _checked_pace(
-    segment: Segment,
-    transcript: Transcript,
-    verdict: str,
-    reasons: list[str],
-    thresholds: Thresholds,
-) -> Judgement:
-    """Send what would be kept to a person when it is spoken impossibly fast or slowly."""
-    pace = len(normalise(transcript.text)) / max(0.001, (segment.end_ms - segment.start_ms) / 1000)
-    slow = transcript.text and pace < thresholds.min_chars_per_second
-    if slow or pace > thresholds.max_chars_per_second:
-        reasons = [*reasons, f"{pace:.1f} characters per second"]
-        verdict = REVIEW if verdict == KEEP else verdict
-    return Judgement(verdict, reasons or [f"from a {transcript.kind}"], transcript.id)
+def _silence(heard: Text | None, measures: Measures, thresholds: Thresholds) -> Finding:
+    """Of a stretch in which the subtitles have nothing."""
+    if heard is None:
+        return Finding(thresholds.unchecked, "unchecked: no model has listened to it")
+    if not measures.heard:
+        return Finding(KEEP, "silence: the model hears nothing either")
+    no_speech = heard.scores.get("no_speech_prob", 0.0)
+    sure = heard.scores.get("avg_logprob", float("-inf")) >= thresholds.min_logprob
+    if no_speech > thresholds.no_speech and (measures.heard_invented or not sure):
+        return Finding(KEEP, f"silence: no-speech probability {no_speech:.2f}")
+    return Finding(REVIEW, f"{UNTRANSCRIBED}: the model hears {_quoted(heard.text)}")
 
 
-@lru_cache(maxsize=100_000)
-def agreement_cer(reference: str, hypothesis: str) -> float:
-    """CER between two transcripts of the same speech, both normalised; 1.0 where one is empty."""
-    reference, hypothesis = normalise(reference), normalise(hypothesis)
-    if not reference:
-        return 0.0 if not hypothesis else 1.0
-    return error_rates([reference], [hypothesis]).cer
+def _pseudo(label: Text, measures: Measures, thresholds: Thresholds) -> list[Finding]:
+    scores = label.scores
+    logprob = scores.get("avg_logprob")
+    no_speech = scores.get("no_speech_prob", 0.0)
+    said_none = no_speech > thresholds.no_speech
+    if not measures.normal:
+        return [Finding(DROP, "no speech: the model hears nothing")]
+    if _hears_none(label, thresholds):
+        return [Finding(DROP, f"no speech: probability {no_speech:.2f}, {_logprob(logprob)}")]
+    found = []
+    if (loop := _gzip_loop(label, thresholds)) is not None:
+        found.append(Finding(DROP, f"repeated phrase: {loop}"))
+    elif measures.loop is not None:  # people, too, say "no, no, no, no"
+        found.append(Finding(REVIEW, f"repeated phrase: {measures.loop}"))
+    if measures.is_credit:
+        found.append(Finding(DROP, "credits: it tells who made the subtitles"))
+    elif measures.is_hallucination:
+        told = f"known phrase: models write {_quoted(label.text)} where nobody speaks"
+        found.append(Finding(DROP if said_none else REVIEW, told))
+    found.append(_confidence(logprob, measures.agreement, thresholds))
+    share = measures.script_share
+    if share is not None and share < thresholds.min_script_share:
+        found.append(Finding(REVIEW, _script_reason(share)))
+    found += _spoken_language(label, REVIEW, thresholds)
+    return [*found, *_words(measures, thresholds)]
+
+
+def _hears_none(text: Text, thresholds: Thresholds) -> bool:
+    """Whether its model thinks that nothing is said, and is not sure of what it wrote."""
+    logprob = text.scores.get("avg_logprob", float("-inf"))
+    no_speech = text.scores.get("no_speech_prob", 0.0)
+    return no_speech > thresholds.no_speech and logprob < thresholds.review_logprob
+
+
+def _confidence(logprob: float | None, agreement: float | None, thresholds: Thresholds) -> Finding:
+    """How sure a model was of its label, and whether another says the same."""
+    told = _logprob(logprob)
+    if logprob is not None and logprob >= thresholds.min_logprob:
+        return Finding(KEEP, f"pseudo: {told}")
+    if logprob is not None and logprob < thresholds.review_logprob:
+        return Finding(DROP, f"unsure: {told} (limit {thresholds.review_logprob:.2f})")
+    if agreement is not None and agreement <= thresholds.max_disagreement:
+        return Finding(KEEP, f"models agree: CER {agreement:.2f} between the newest two; {told}")
+    return Finding(REVIEW, f"unsure: {told} (limit {thresholds.min_logprob:.2f})")
+
+
+def _logprob(value: float | None) -> str:
+    return "no log-probability" if value is None else f"mean log-probability {value:.2f}"
+
+
+def _spoken_language(heard: Text, verdict: str, thresholds: Thresholds) -> list[Finding]:
+    probability = heard.scores.get("language_prob", 1.0)
+    if probability >= thresholds.min_language_prob:
+        return []
+    told = f"other language: the model hears this one with probability {probability:.2f}"
+    return [Finding(verdict, f"{told} (limit {thresholds.min_language_prob})")]
+
+
+def _script_reason(share: float) -> str:
+    return f"other language: {share:.0%} of the words in its script"
+
+
+def _gzip_loop(text: Text, thresholds: Thresholds) -> str | None:
+    ratio = text.scores.get("compression_ratio", 0.0)
+    return f"compression ratio {ratio:.1f}" if ratio > thresholds.max_compression else None
+
+
+def _words(measures: Measures, thresholds: Thresholds) -> list[Finding]:
+    """What is odd about a text whoever wrote it."""
+    found = []
+    if measures.long_word is not None:
+        found.append(Finding(REVIEW, f"long word: {measures.long_word}"))
+    return [*found, *_pace(measures, thresholds)]
+
+
+def _pace(measures: Measures, thresholds: Thresholds) -> list[Finding]:
+    pace = measures.chars_per_second
+    slowest, fastest = thresholds.min_chars_per_second, thresholds.max_chars_per_second
+    if slowest <= pace <= fastest:
+        return []
+    kind, limit = ("too fast", fastest) if pace > fastest else ("too slow", slowest)
+    return [Finding(REVIEW, f"{kind}: {pace:.1f} characters per second (limit {limit})")]
+
+
+def _quoted(text: str) -> str:
+    return "nothing" if not text else f"“{text if len(text) <= 40 else text[:39] + '…'}”"
+
+
+class Rules:
+    """What decides in a workspace: the thresholds, those of each channel if they are relative.
+
+    Args:
+        language: the workspace's.
+        phrases: what models write where nobody speaks; by default the built-in lists.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        thresholds: Thresholds,
+        language: str,
+        phrases: Phrases | None = None,
+    ) -> None:
+        self.thresholds = thresholds
+        self.language = language
+        self.phrases = phrases or phrases_for(language)
+        self._of_group: dict[str, Thresholds] = {}
+        self._of_all = thresholds
+        if thresholds.are_relative:
+            self._measure_groups(catalogue)
+
+    def of(self, evidence: Evidence) -> Thresholds:
+        """The thresholds that decide about a segment."""
+        return self._of_group.get(evidence.group, self._of_all)
+
+    def judged(self, evidence: Evidence) -> tuple[Measures | None, Judgement]:
+        """The scores of a segment and the verdict on it."""
+        measures = score(evidence, self.language, self.phrases)
+        return measures, judge(evidence, measures, self.of(evidence), self.language)
+
+    def _measure_groups(self, catalogue: Catalogue) -> None:
+        """Set the thresholds of each channel, and those of the catalogue for small channels."""
+        cers: dict[str, array[float]] = defaultdict(lambda: array("d"))
+        logprobs: dict[str, array[float]] = defaultdict(lambda: array("d"))
+        for evidence in read_all(catalogue, "comparing"):
+            measures, heard = score(evidence, self.language, self.phrases), evidence.heard
+            if measures is not None and measures.comparison is not None and measures.normal:
+                cers[evidence.group].append(measures.comparison.cer)
+            if heard is not None and "avg_logprob" in heard.scores:
+                logprobs[evidence.group].append(heard.scores["avg_logprob"])
+        whole = [sum(parts.values(), array("d")) for parts in (cers, logprobs)]
+        self._of_all = self.thresholds.relative_to(*whole)
+        for group in {*cers, *logprobs}:
+            own = [
+                mine if len(mine) >= LEAST_GROUP else everyones
+                for mine, everyones in zip((cers[group], logprobs[group]), whole, strict=True)
+            ]
+            self._of_group[group] = self.thresholds.relative_to(*own)
 
 
 def apply_verdicts(
-    catalogue: Catalogue, preset: str, thresholds: Thresholds, language: str
+    catalogue: Catalogue,
+    preset: str,
+    thresholds: Thresholds,
+    language: str,
+    phrases: Phrases | None = None,
 ) -> dict[str, int]:
-    """Judge every segment and store what has changed. `language` is the workspace's.
+    """Judge every segment and store what has changed, scores included.
 
-    One commit for some hundred segments: reviewers at work are not kept waiting.
+    One commit for some hundred segments: reviewers at work are not kept waiting, and a decision of
+    theirs is never overruled by a verdict from before it.
 
     Returns:
         How many segments there are of each verdict.
     """
+    rules = Rules(catalogue, thresholds, language, phrases)
     version = thresholds.version(preset)
-    counts = {KEEP: 0, REVIEW: 0, DROP: 0}
-    with catalogue.session() as session:
-        ids = session.scalars(select(Segment.id).order_by(Segment.id)).all()
-    bar = console.progress(ids, desc="verdict", unit="segment")
-    for batch in engine.batches(bar, COMMIT_ROWS):
-        with catalogue.session() as session:
-            segments = session.scalars(
-                select(Segment)
-                .filter(Segment.id.in_(batch))
-                .options(
-                    selectinload(Segment.transcripts).selectinload(Transcript.scores),
-                    selectinload(Segment.decisions),
-                    selectinload(Segment.verdict),
-                    joinedload(Segment.recording),
-                )
+
+    def store(session: Session, batch: list[Evidence]) -> list[str]:
+        return _store(session, batch, rules, version)
+
+    counts = Counter(in_batches(catalogue, "verdict", store, lock=True))
+    return {verdict: counts[verdict] for verdict in VERDICTS}
+
+
+def _store(session: Session, batch: list[Evidence], rules: Rules, version: str) -> list[str]:
+    """Judge segments, write what is not stored so, and return the verdicts."""
+    verdicts: list[str] = []
+    new: dict[type[Verdict | Score], list[dict[str, Any]]] = {Verdict: [], Score: []}
+    changed: dict[type[Verdict | Score], list[dict[str, Any]]] = {Verdict: [], Score: []}
+    for evidence in batch:
+        measures, judgement = rules.judged(evidence)
+        verdict, reasons = judgement.verdict, judgement.reasons
+        verdicts.append(verdict)
+        if evidence.stored != (verdict, reasons, judgement.transcript_id, version):
+            (new if evidence.stored is None else changed)[Verdict].append(
+                {
+                    "segment_id": evidence.id,
+                    "verdict": verdict,
+                    "reasons": reasons,
+                    "transcript_id": judgement.transcript_id,
+                    "thresholds": version,
+                }
             )
-            for segment in segments:
-                judgement = judge(segment, thresholds, language)
-                counts[judgement.verdict] += 1
-                if segment.verdict is None:
-                    segment.verdict = Verdict(segment_id=segment.id)
-                segment.verdict.verdict = judgement.verdict
-                segment.verdict.reasons = judgement.reasons
-                segment.verdict.transcript_id = judgement.transcript_id
-                segment.verdict.thresholds = version
-    return counts
+        label = evidence.label
+        if measures is None or label is None:
+            continue
+        for name, value in measures.named().items():
+            if label.scores.get(name) != value:
+                (changed if name in label.scores else new)[Score].append(
+                    {"transcript_id": label.id, "name": name, "value": value}
+                )
+    for table, rows in new.items():
+        if rows:
+            session.execute(insert(table), rows)
+    for table, rows in changed.items():
+        if rows:
+            session.execute(update(table), rows)
+    return verdicts

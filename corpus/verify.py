@@ -4,6 +4,7 @@ Nothing is changed or deleted here but the evidence, to which each look at a lic
 uploader may take a licence back for the future; whether to remove the recording is for people.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from typing import Any
 
 from sqlalchemy import select
 
-from corpus import console
+from corpus import console, engine
 from corpus.catalogue import Catalogue, Recording, Tombstone
-from corpus.collect import FETCHED
+from corpus.errors import ItemError
+from corpus.fetch import FETCHED
 from corpus.remove import holdings
-from corpus.sources import sites, youtube
+from corpus.sources import sites, video, ytdlp
 from corpus.workspace import Workspace
 
 
@@ -34,23 +36,46 @@ class Problem:
     message: str
 
 
-def check_media(workspace: Workspace, catalogue: Catalogue) -> Iterator[Problem]:
+def check_media(
+    workspace: Workspace, catalogue: Catalogue, workers: engine.Workers = engine.HERE
+) -> Iterator[Problem]:
     """Recordings whose media file is absent, or no longer the one that was decoded."""
     with catalogue.session() as session:
         recordings = session.execute(
-            select(Recording.id, Recording.media_path, Recording.sha256).order_by(Recording.id)
+            select(Recording.id, Recording.media_path, Recording.sha256)
         ).all()
-    for id, name, digest in console.progress(recordings, desc="media", unit="file"):
-        path = workspace.path(name)
-        try:
-            changed = digest is not None and _sha256(path) != digest
-            missing = not path.is_file()
-        except OSError:
-            changed, missing = False, True
-        if missing:
-            yield Problem(id, "media_missing", f"{path} cannot be read; restore it, or fetch anew")
-        elif changed:
-            yield Problem(id, "media_changed", f"{path} is not the file it was; restore it")
+    files = [_File(id, workspace.path(name), digest) for id, name, digest in sorted(recordings)]
+    found = engine.outcomes(
+        engine.batches(files, 1), engine.Each(_check), most=len(files), workers=workers
+    )
+    with contextlib.closing(found):
+        bar = console.progress(found, total=len(files), desc="media", unit="file")
+        for (file,), (problem,) in bar:
+            if isinstance(problem, ItemError):
+                yield Problem(file.id, "media_missing", f"{file.path}: {problem}")
+            elif problem is not None:
+                yield problem
+
+
+@dataclass(frozen=True)
+class _File:
+    id: str
+    path: Path
+    sha256: str | None
+
+
+def _check(file: _File) -> Problem | None:
+    try:
+        changed = file.sha256 is not None and _sha256(file.path) != file.sha256
+        missing = not file.path.is_file()
+    except OSError:
+        changed, missing = False, True
+    if missing:
+        told = f"{file.path} cannot be read; restore it, or fetch anew"
+        return Problem(file.id, "media_missing", told)
+    if changed:
+        return Problem(file.id, "media_changed", f"{file.path} is not the file it was; restore it")
+    return None
 
 
 def _sha256(path: Path) -> str:
@@ -68,7 +93,7 @@ def check_datasets(workspace: Workspace, catalogue: Catalogue) -> Iterator[Probl
         yield Problem(str(holding.folder), "removed", message)
 
 
-def check_licences(catalogue: Catalogue, options: youtube.FetchOptions) -> Iterator[Problem]:
+def check_licences(catalogue: Catalogue, options: video.FetchOptions) -> Iterator[Problem]:
     """Ask the site again for the licence of each video, those not asked for longest first.
 
     What it says is added to the recording's evidence, under ``checks``, one commit each.
@@ -81,14 +106,14 @@ def check_licences(catalogue: Catalogue, options: youtube.FetchOptions) -> Itera
     for recording in console.progress(
         sorted(recordings, key=_last_look), total=len(recordings), desc="licences", unit="video"
     ):
-        entry = youtube.Entry(recording.id, recording.url or "", recording.title)
+        entry = video.Entry(recording.id, recording.url or "", recording.title)
         found = sites.read_licence(entry, options)
-        if isinstance(found, youtube.Refused) and found.transient:
+        if isinstance(found, video.Refused) and found.transient:
             yield Problem(recording.id, "licence_unknown", f"{found.message}; ask again later")
             continue
         _add_evidence(catalogue, recording.id, found)
         advice = f"corpus remove {recording.id}, if it is to go"
-        if isinstance(found, youtube.Refused):
+        if isinstance(found, video.Refused):
             yield Problem(recording.id, str(found.reason), f"{found.message}; {advice}")
         elif found.licence != recording.licence:
             now = found.raw or "Standard YouTube License"
@@ -104,15 +129,15 @@ def _last_look(recording: Recording) -> str:
 
 
 def _add_evidence(
-    catalogue: Catalogue, recording_id: str, found: youtube.Stated | youtube.Refused
+    catalogue: Catalogue, recording_id: str, found: video.Stated | video.Refused
 ) -> None:
     said: dict[str, str | None]
-    if isinstance(found, youtube.Refused):
+    if isinstance(found, video.Refused):
         said = {"refused": str(found.reason), "message": found.message}
     else:
         said = {"licence_raw": found.raw, "licence": found.licence}
-    where = found.url if isinstance(found, youtube.Refused) else found.where
-    look = {**youtube.evidence(where), **said}
+    where = found.url if isinstance(found, video.Refused) else found.where
+    look = {**ytdlp.evidence(where), **said}
     with catalogue.session() as session:
         recording = session.get(Recording, recording_id)
         if recording is not None:  # removed in the meantime

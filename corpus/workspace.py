@@ -45,6 +45,10 @@ class ImportConfig:
 
     add: list[str] = field(default_factory=list)
     common_voice: list[str] = field(default_factory=list)
+    validated_rest: bool = False
+    other: bool = False
+    fleurs: list[str] = field(default_factory=list)
+    hf: list[str] = field(default_factory=list)
     licence: str = "own"
 
 
@@ -85,6 +89,14 @@ class BuildConfig:
 
 
 @dataclass(frozen=True)
+class EngineConfig:
+    """Where work is done: see `corpus.engine.Workers`."""
+
+    name: str = "local"
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
 class Config:
     """`corpus.toml`. Paths in it are relative to the workspace."""
 
@@ -96,6 +108,7 @@ class Config:
     label: LabelConfig = field(default_factory=LabelConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
     build: BuildConfig = field(default_factory=BuildConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
 
 
 _SECTIONS = {
@@ -105,6 +118,7 @@ _SECTIONS = {
     "label": LabelConfig,
     "verdict": VerdictConfig,
     "build": BuildConfig,
+    "engine": EngineConfig,
 }
 
 _TEMPLATE = """\
@@ -118,7 +132,10 @@ search = []        # words to search for; only Creative-Commons videos are taken
 
 [sources]
 add = []           # own audio or video, with .srt or .vtt beside it where there is one
-common_voice = []  # release folders
+common_voice = []  # folders or archives of releases
+validated_rest = false  # the validated clips outside train, dev and test too
+fleurs = []        # folders, or names of the Hub such as "cs_cz"
+hf = []            # folders or names of data sets whose card tells the licence
 
 [segment]
 target_seconds = 27.0  # length that segments should approach; 30 is the limit
@@ -127,13 +144,17 @@ target_seconds = 27.0  # length that segments should approach; 30 is the limit
 # model = "openai/whisper-large-v3"   # a name, a folder, or a fine-tuned run
 
 [verdict]
-preset = "default" # strict, default, lenient or trusting
+preset = "default" # strict, default, lenient, relative or trusting
 
 [build]
 name = "main"
 # tokenizer = "openai/whisper-small"  # of the model to be trained: exact token counts fill windows
 dev_hours = 1.0    # taken from whole channels and speakers; of a small corpus, a tenth at most
 test_hours = 1.0
+
+[engine]
+name = "local"     # or ray: the cluster at RAY_ADDRESS
+# workers = 4      # processes, or Ray actors; default: this process, or all of the cluster
 """
 
 

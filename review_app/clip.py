@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from corpus import audio
+from corpus import audio, pieces
 
 PEAKS = 480
 """Bars of the waveform; about two pixels each on the widest screen."""
@@ -31,7 +31,7 @@ def cut(path: Path, start_ms: int, end_ms: int) -> Clip:
     Raises:
         MediaError: the recording's file is missing or is no audio.
     """
-    pcm = audio.read_span(path, start_ms, end_ms)
+    pcm = pieces.levelled(audio.read_span(path, start_ms, end_ms))  # as loud as every other
     return Clip(audio.encode_flac(pcm), waveform_peaks(pcm))
 
 

@@ -86,13 +86,15 @@ def count_waiting(session: Session) -> int:
 def _waiting(query: Select[Any]) -> Select[Any]:
     """Restrict a query on segments to those that are in the queue."""
     # Subqueries that do not refer to the outer row: each is evaluated once, not once per segment.
-    decided = select(Decision.segment_id).where(Decision.action != "skip")
+    # Joined, since PostgreSQL walks the list of a NOT IN that is too long for its working memory.
+    decided = select(Decision.segment_id).where(Decision.action != "skip").distinct().subquery()
     return (
         query.outerjoin(Verdict, Verdict.segment_id == Segment.id)
         .outerjoin(_PSEUDO, _PSEUDO.c.segment_id == Segment.id)
+        .outerjoin(decided, decided.c.segment_id == Segment.id)
         .where(
             or_(Verdict.verdict == "review", _PSEUDO.c.id.is_not(None)),
-            Segment.id.not_in(decided),
+            decided.c.segment_id.is_(None),
         )
     )
 

@@ -5,9 +5,10 @@ the gradient of the mean loss over those labels, so a step is the same however i
 micro-batches and processes, and the same for both engines.
 """
 
+import contextlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -72,8 +73,12 @@ class Processes:
             torch.distributed.barrier()
 
 
-def join_processes(deepspeed: str) -> Processes:
+@contextlib.contextmanager
+def joined_processes(deepspeed: str) -> Iterator[Processes]:
     """Meet the other processes, as torchrun or the deepspeed launcher started them.
+
+    The process group ends with the block: the threads of one that is left to the interpreter's
+    end can crash it there, and a finished training would look failed to its launcher.
 
     Raises:
         UserError: several processes without DeepSpeed.
@@ -87,7 +92,8 @@ def join_processes(deepspeed: str) -> Processes:
     if deepspeed == "none":
         if world > 1:
             raise UserError("--deepspeed none runs in one process; for several use zero1 or zero2")
-        return Processes(0, 1, device)
+        yield Processes(0, 1, device)
+        return
 
     # Without these DeepSpeed looks for MPI.
     for name, value in {"RANK": rank, "LOCAL_RANK": local_rank, "WORLD_SIZE": world}.items():
@@ -95,8 +101,12 @@ def join_processes(deepspeed: str) -> Processes:
     if world == 1:
         os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
         os.environ.setdefault("MASTER_PORT", "0")  # any free port: nobody else has to find it
-    _import_deepspeed(on_gpu).init_distributed("nccl" if on_gpu else "gloo", verbose=False)
-    return Processes(rank, world, device)
+    comm = _import_deepspeed(on_gpu).comm
+    comm.init_distributed("nccl" if on_gpu else "gloo", verbose=False)
+    try:
+        yield Processes(rank, world, device)
+    finally:
+        comm.destroy_process_group()
 
 
 def _import_deepspeed(on_gpu: bool) -> Any:

@@ -27,7 +27,7 @@ from train import checkpoint
 from train import model as models
 from train.config import FitConfig, Plan
 from train.data import Batch, Material, Reader, Stream, collect, open_split
-from train.engine import Engine, Processes, join_processes, new_engine
+from train.engine import Engine, Processes, joined_processes, new_engine
 from train.evaluate import Prediction, score, transcribe
 
 FREE_TO_CHANGE = {"output", "eval_every", "save_every", "workers"}
@@ -59,8 +59,10 @@ def fit(config: FitConfig, *, resume: bool = False) -> dict[str, Any]:
             f"{run_folder} holds a finished run; choose another --output, "
             "or give --resume and more --steps to train it on"
         )
-    processes = join_processes(config.deepspeed)
-    with _locked(run_folder) if processes.first else contextlib.nullcontext():
+    with (
+        joined_processes(config.deepspeed) as processes,
+        _locked(run_folder) if processes.first else contextlib.nullcontext(),
+    ):
         return _fit(config, run_folder, previous, processes, resume=resume)
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from corpus.sources.licences import spdx
-from corpus.sources.youtube import Entry, Info, extract
+from corpus.sources.video import Entry, Info
+from corpus.sources.ytdlp import extract
 
 HOST = "commons.wikimedia.org"
 API = f"https://{HOST}/w/api.php"
@@ -53,7 +54,7 @@ def in_category(ydl: Any, category: str) -> Iterator[Entry]:
 
 
 def read(ydl: Any, entry: Entry) -> tuple[Info, str]:
-    """What Commons tells about a file; see `youtube.Reader`."""
+    """What Commons tells about a file; see `video.Reader`."""
     from yt_dlp.utils import YoutubeDLError
 
     title = "File:" + entry.id.partition(":")[2]

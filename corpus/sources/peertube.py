@@ -10,7 +10,8 @@ import urllib.parse
 import uuid
 from typing import Any
 
-from corpus.sources.youtube import Entry, Info, extract
+from corpus.sources.video import Entry, Info
+from corpus.sources.ytdlp import extract
 
 _UUID = r"[\da-fA-F]{8}(?:-[\da-fA-F]{4}){3}-[\da-fA-F]{12}"
 _NAME = rf"(?P<name>{_UUID}|[1-9a-km-zA-HJ-NP-Z]{{22}})"
@@ -51,7 +52,7 @@ def _long(short: str) -> str:
 
 
 def read(ydl: Any, entry: Entry) -> tuple[Info, str]:
-    """What a PeerTube site tells about a video; see `youtube.Reader`."""
+    """What a PeerTube site tells about a video; see `video.Reader`."""
     _, host, name = entry.id.split(":")
     api = f"https://{host}/api/v1/videos/{name}"
     info = _extracted(ydl, entry)

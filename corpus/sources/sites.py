@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from corpus.errors import UserError
-from corpus.sources import commons, peertube, youtube
-from corpus.sources.youtube import (
+from corpus.sources import commons, peertube, youtube, ytdlp
+from corpus.sources.video import (
     Entry,
     Fetched,
     FetchOptions,
@@ -51,22 +51,24 @@ def list_videos(
                 f"{url} is at no site that tells its licences; download it yourself and use "
                 "`corpus add`"
             )
-    yield from youtube.list_videos(urls, search, options, max_videos, _listed)
+    addresses = [(url, True) for url in urls]
+    addresses += [(youtube.search_url(words, options), False) for words in search]
+    yield from ytdlp.list_videos(addresses, options, _listed, max_videos)
 
 
 def fetch_video(entry: Entry, options: FetchOptions, stage: Path) -> Fetched | Refused:
-    """Fetch one video of any site; see `youtube.fetch_video`."""
-    return youtube.fetch_video(entry, options, stage, READERS.get(entry.site, _read))
+    """Fetch one video of any site; see `ytdlp.fetch_video`."""
+    return ytdlp.fetch_video(entry, options, stage, READERS.get(entry.site, _read))
 
 
 def preview_video(entry: Entry, options: FetchOptions) -> Preview | Refused:
-    """Look at one video of any site; see `youtube.preview_video`."""
-    return youtube.preview_video(entry, options, READERS.get(entry.site, _read))
+    """Look at one video of any site; see `ytdlp.preview_video`."""
+    return ytdlp.preview_video(entry, options, READERS.get(entry.site, _read))
 
 
 def read_licence(entry: Entry, options: FetchOptions) -> Stated | Refused:
-    """Ask for the licence of one video of any site; see `youtube.read_licence`."""
-    return youtube.read_licence(entry, options, READERS.get(entry.site, _read))
+    """Ask for the licence of one video of any site; see `ytdlp.read_licence`."""
+    return ytdlp.read_licence(entry, options, READERS.get(entry.site, _read))
 
 
 def video_id(url: str) -> str | None:
@@ -100,7 +102,7 @@ def _listed(ydl: Any, url: str, follow: bool) -> Iterator[Entry]:
     elif page := commons.page(url):
         yield from commons.in_category(ydl, page)
     elif _extractor(url):
-        yield from _unfolded(ydl, youtube.extract(ydl, url, process=False), url)
+        yield from _unfolded(ydl, ytdlp.extract(ydl, url, process=False), url)
 
 
 def _video(url: str) -> Entry | None:
@@ -125,8 +127,8 @@ def _unfolded(ydl: Any, found: Info, url: str) -> Iterator[Entry]:
 
 
 def _read(ydl: Any, entry: Entry) -> tuple[Info, str]:
-    """What any other site tells about a video; see `youtube.Reader`."""
-    info = youtube.extract(ydl, entry.url)
+    """What any other site tells about a video; see `video.Reader`."""
+    info = ytdlp.extract(ydl, entry.url)
     if info.get("_type", "video") != "video":
         info = {}  # without a channel its licence counts as unknown
     else:

@@ -75,12 +75,17 @@ _RESUMED = re.compile(r"(?:\.{2,}|…+)\s*")
 
 @dataclass(frozen=True)
 class Cue:
-    """A cue of a track (milliseconds); `is_dialogue` where more than one person speaks in it."""
+    """A cue of a track (milliseconds).
+
+    `is_dialogue` tells that more than one person speaks in it, `after_break` that a cue just before
+    it was left out: what is heard there has no text.
+    """
 
     start_ms: int
     end_ms: int
     text: str
     is_dialogue: bool = False
+    after_break: bool = False
 
 
 @dataclass(frozen=True)
@@ -216,7 +221,12 @@ def clean_cues(cues: Sequence[Cue], credits: Credits) -> Cleaned:
         else:
             changes.append(Change(position, WORDLESS, cues[position].text, None))
     kept = _without_repeats(_joined(kept, changes), changes)
-    return Cleaned([cue for _, cue in kept], sorted(changes, key=lambda change: change.position))
+    positions = [position for position, _ in kept]
+    marked = [
+        replace(cue, after_break=position > before + 1)
+        for (position, cue), before in zip(kept, [-1, *positions], strict=False)
+    ]
+    return Cleaned(marked, sorted(changes, key=lambda change: change.position))
 
 
 def _apply(after: str, before: str, position: int, reason: str, changes: list[Change]) -> str:

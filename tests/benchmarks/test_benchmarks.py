@@ -76,6 +76,23 @@ def test_status_is_timed_on_a_catalogue_of_the_size_asked_for(capsys):
     assert all(figure["value"] > 0 and figure["beside_value"] == 2.0 for figure in (plain, machine))
 
 
+def test_importing_is_timed_on_a_release_of_the_size_asked_for(capsys):
+    assert main(["importing", "--clips", "40", "--json"]) == 0
+    first, peer, again = json.loads(capsys.readouterr().out)
+    assert first["name"] == peer["name"] == "import of 40 clips"
+    assert again["name"] == "import of 40 clips, a second time"
+    assert (first["beside_value"], peer["beside"]) == (5.0, "pandas, reading only")
+    assert first["value"] == peer["value"] > 0
+
+
+def test_the_report_is_timed_with_and_without_scores(capsys):
+    assert main(["report", "--segments", "30", "--json"]) == 0
+    scored, computed = json.loads(capsys.readouterr().out)
+    assert scored["name"] == "report of 30 segments, CER in the scores"
+    assert computed["name"] == "report of 30 segments, CER to be computed"
+    assert all(figure["value"] > 0 for figure in (scored, computed))
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -103,6 +120,15 @@ def test_decoding_reports_itself_beside_goal_limit_and_peers(capsys):
     assert all(figure["ratio"] > 0 for figure in found.values())
 
 
+def test_scoring_reports_pairs_and_verdicts_beside_what_is_wanted(capsys):
+    assert main(["scoring", "--segments", "40", "--json"]) == 0
+    found = {(f["name"], f["beside"]): f for f in json.loads(capsys.readouterr().out)}
+    assert found["comparing a usual pair", "wanted"]["ratio"] < 1
+    assert found["comparing the worst pair", "wanted"]["ratio"] < 1
+    steps = {name for (name, _), figure in found.items() if figure["unit"] == "µs a segment"}
+    assert {"the first verdicts, with their scores", "what if it were strict", "strict"} <= steps
+
+
 def test_the_talk_to_be_decoded_has_the_length_asked_for(tmp_path):
     write_talk(tmp_path / "talk.webm", 2.5)
     assert len(decode(tmp_path / "talk.webm")) / 16_000 == pytest.approx(2.5, abs=0.05)
@@ -112,3 +138,12 @@ def test_next_fit_closes_a_window_when_full_and_at_the_end_of_a_batch():
     pieces = [Piece(str(i), seconds, 0, "") for i, seconds in enumerate([20, 10, 1, 5, 5])]
     lengths = [[piece.seconds for piece in window] for window in next_fit(pieces, batch=4)]
     assert lengths == [[20, 10], [1, 5], [5]]
+
+
+def test_labelling_sets_one_pass_beside_several(capsys):
+    options = ["--clips", "4", "--batch-size", "2", "--repeats", "1"]
+    assert main(["labelling", *options, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    ratios = {(figure["name"], figure["beside"]): figure["ratio"] for figure in found}
+    assert ratios["one pass", "generate, then align"] > 1.2
+    assert ratios["label", "faster-whisper, the same asked of it"] > 1.2

@@ -1,6 +1,7 @@
 """Real speech of the synthesiser, the command line in this process, and talks on a video site."""
 
 import hashlib
+import json
 import os
 import sys
 import zlib
@@ -97,6 +98,36 @@ def write_speech(path: Path, *sentences: str, voice: int = 0, subtitles: bool = 
     soundfile.write(path, pcm, SAMPLE_RATE)
     if subtitles:
         path.with_suffix(".srt").write_text(srt(list(sentences), spans), encoding="utf-8")
+    return path
+
+
+def write_fleurs(folder: Path, splits: dict[str, list[str]]) -> Path:
+    """A folder as FLEURS has it, with spoken sentences by split."""
+    for split, sentences in splits.items():
+        lines = []
+        for number, sentence in enumerate(sentences, start=1):
+            name = f"{zlib.crc32(f'{split}{number}'.encode())}.wav"
+            path = write_speech(folder / "audio" / split / name, sentence)
+            bare = sentence.lower().replace(".", "").replace(",", "")
+            samples = str(soundfile.info(path).frames)
+            lines.append(
+                "\t".join([str(number), name, sentence, bare, " | ".join(bare), samples, "MALE"])
+            )
+        (folder / f"{split}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def write_parquet(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """Parquet as the Hub has it: the column `audio` holds the bytes of audio files."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    features = {name: {"dtype": "string", "_type": "Value"} for name in rows[0]}
+    information = {"info": {"features": features | {"audio": {"_type": "Audio"}}}}
+    table = pa.Table.from_pylist(rows)
+    table = table.replace_schema_metadata({"huggingface": json.dumps(information)})
+    pq.write_table(table, path)
     return path
 
 

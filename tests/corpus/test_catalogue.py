@@ -11,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, delete, func, inspect, select
+from sqlalchemy import create_engine, delete, func, inspect, select, text
 
 from corpus import catalogue as module
 from corpus.catalogue import (
@@ -96,10 +96,10 @@ class TestMigrations:
             command.downgrade(config, "0001")
             assert "tombstones" not in inspect(connection).get_table_names()
 
-    def test_a_catalogue_is_migrated_once(self, catalogue: Catalogue) -> None:
+    def test_a_catalogue_is_migrated_once(self, workspace: Workspace, catalogue: Catalogue) -> None:
         with catalogue.session() as session:
             session.add(Failure(stage="add", item="x", kind="k", message="m", transient=True))
-        again = Catalogue(str(catalogue.engine.url))
+        again = Catalogue(workspace.catalogue_url)
         with again.session() as session:
             assert session.scalar(select(Failure.item)) == "x"
 
@@ -107,11 +107,13 @@ class TestMigrations:
         scripts = ScriptDirectory(str(Path(module.__file__).parent / "migrations"))
         assert scripts.get_heads() == [module.HEAD]
 
-    def test_a_newer_catalogue_is_told_in_one_line(self, catalogue: Catalogue) -> None:
-        with sqlite3.connect(str(catalogue.engine.url.database)) as database:
-            database.execute("UPDATE alembic_version SET version_num = '0999'")
+    def test_a_newer_catalogue_is_told_in_one_line(
+        self, workspace: Workspace, catalogue: Catalogue
+    ) -> None:
+        with catalogue.session() as session:
+            session.execute(text("UPDATE alembic_version SET version_num = '0999'"))
         with pytest.raises(UserError, match=r"newer version .*0999.*upgrade whisper-harvest"):
-            Catalogue(str(catalogue.engine.url))
+            Catalogue(workspace.catalogue_url)
 
     def test_many_processes_that_open_a_new_catalogue_at_once_all_succeed(
         self, tmp_path: Path
@@ -199,6 +201,7 @@ class TestTransactions:
         with catalogue.session() as session:
             assert session.scalars(select(Failure)).all() == []
 
+    @pytest.mark.sqlite
     def test_a_lock_that_stays_is_told_in_one_line(
         self, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
     ) -> None:

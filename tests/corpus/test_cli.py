@@ -12,11 +12,20 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from corpus.catalogue import Catalogue
 from corpus.cli import app
 from corpus.workspace import CONFIG_NAME, Workspace
 from demo.video_site import VideoSite
 
-from .conftest import PLAYLIST, SENTENCES, Corpus, fetch_arguments, write_speech
+from .conftest import (
+    PLAYLIST,
+    SENTENCES,
+    Corpus,
+    fetch_arguments,
+    write_fleurs,
+    write_parquet,
+    write_speech,
+)
 
 HEAVY = ("torch", "transformers", "gradio", "yt_dlp", "faster_whisper", "datasets", "deepspeed")
 MODEL = Path(__file__).parents[2] / "demo" / "model"
@@ -115,6 +124,11 @@ class TestErrors:
             (["build", "one", "--workspace", "WORKSPACE"], "no segment is kept"),
             (["remove", "--workspace", "WORKSPACE"], "nothing to remove; give IDs, --channel"),
             (["remove", "youtube:x", "--workspace", "WORKSPACE"], "no recording youtube:x here"),
+            (["show", "youtube:x", "--workspace", "WORKSPACE"], "nothing is known of youtube:x"),
+            (
+                ["report", "--html", "gone/a.html", "--workspace", "WORKSPACE"],
+                "there is no folder gone",
+            ),
             (["init", "WORKSPACE", "--language", "cs"], "is a workspace already"),
             (["init", "new", "--language", "Czech"], "is no language code"),
         ],
@@ -156,12 +170,16 @@ class TestErrors:
         assert "Traceback" not in outcome.err
 
     def test_a_defect_is_one_line_too_and_tells_of_debug(
-        self, corpus: Corpus, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+        self,
+        corpus: Corpus,
+        workspace: Workspace,
+        catalogue: Catalogue,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         def broken(*_: object) -> None:
             raise RuntimeError("first line\nsecond line")
 
-        monkeypatch.setattr("corpus.report.status", broken)
+        monkeypatch.setattr("corpus.status.status", broken)
         outcome = corpus("status", "--workspace", workspace.root)
         assert outcome.code == 1
         assert outcome.err == (
@@ -182,7 +200,7 @@ class TestErrors:
     ) -> None:
         import sqlite3
 
-        corpus("status", "--workspace", workspace.root)
+        Catalogue(workspace.catalogue_url)
         with sqlite3.connect(workspace.root / "catalogue.sqlite") as database:
             database.execute("UPDATE alembic_version SET version_num = '9999'")
         outcome = corpus("status", "--workspace", workspace.root)
@@ -221,18 +239,26 @@ class TestJson:
         (release / "train.tsv").write_text(
             f"client_id\tpath\tsentence\tlocale\nx\tcommon_voice_en_1.mp3\t{SENTENCES[0]}\ten\n"
         )
+        fleurs = write_fleurs(tmp_path / "en_us", {"train": [SENTENCES[1]]})
+        audio = (release / "clips" / "common_voice_en_1.mp3").read_bytes()
+        row = {"audio": {"bytes": audio, "path": None}, "text": SENTENCES[0]}
+        parquet = write_parquet(tmp_path / "hub" / "train.parquet", [row])
         at = ("--workspace", root)
         arguments: dict[tuple[str, ...], list[object]] = {
             ("init",): [root, "--language", "en"],
             ("fetch",): [*fetch_arguments(site, root)[1:]],
             ("add",): [tmp_path / "own", *at],
             ("import", "common-voice"): [release, *at],
+            ("import", "fleurs"): [fleurs, *at],
+            ("import", "hf"): [parquet, "--license", "CC0-1.0", *at],
             ("segment",): [*at],
             ("label",): ["--model", MODEL, *at],
             ("verdict",): [*at],
             ("build",): ["main", *at],
             ("status",): [*at],
             ("run",): [*at],
+            ("show",): ["youtube:first000000", *at],
+            ("report",): [*at],
             ("verify",): [*at],
             ("remove",): ["youtube:first000000", "--yes", *at],
         }
@@ -246,12 +272,15 @@ class TestJson:
         assert set(commands()) - {("label",)} <= set(arguments)
         assert documents["init",] == {"workspace": str(root), "language": "en"}
         assert documents["add",] == {"done": 1, "failed": 0}
-        assert documents["import", "common-voice"] == {"done": 1, "failed": 0}
+        for source in ("common-voice", "fleurs", "hf"):
+            assert documents["import", source] == {"done": 1, "failed": 0}
         assert documents["segment",] == {"done": 4, "failed": 0}
         assert documents["build",]["written"] is True
         assert documents["build",]["folder"] == str(root / "datasets" / "main")
-        assert documents["status",]["recordings"] == 5
+        assert documents["status",]["recordings"] == 7
         assert documents["run",] == documents["status",]
+        assert documents["show",]["recording"]["id"] == "youtube:first000000"
+        assert documents["report",]["totals"]["recordings"] == 7
         assert documents["verify",] == {"problems": []}
         assert documents["remove",]["removed"] == ["youtube:first000000"]
 

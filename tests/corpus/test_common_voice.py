@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from corpus.audio import duration_ms
 from corpus.errors import UserError
 from corpus.sources.common_voice import read_release
+from corpus.text import normalise
 
 COLUMNS = ["client_id", "path", "sentence", "up_votes", "locale"]
 
@@ -37,18 +38,28 @@ def test_a_whole_release_is_read_with_its_splits_speakers_and_durations(shared_d
     assert (splits.count("train"), splits.count("dev"), splits.count("test")) == (205, 0, 20)
     assert len({clip.path for clip in release.clips}) == 225
     assert release.locale == "tw"
-    assert release.problems == []
+    assert release.notes == ["train has 205 clips of one speaker only", "dev is empty"]
     assert all(clip.path.is_file() and clip.speaker and clip.validated for clip in release.clips)
     for clip in release.clips[::40]:
         assert clip.duration_ms == pytest.approx(duration_ms(clip.path), abs=60)
 
 
-def test_the_validated_and_other_lists_add_only_what_the_splits_lack(shared_data):
+def test_of_the_other_lists_speakers_of_dev_and_test_are_left_out(shared_data):
     folder = shared_data / "speech" / "cv_tw_full_release"
-    release = read_release(folder, ("train", "dev", "test", "validated", "other"))
-    assert len(release.clips) == len({clip.path for clip in release.clips}) == 225 + 46
-    assert sum(not clip.validated for clip in release.clips) == 46
-    assert release.problems == []
+    release = read_release(folder, validated_rest=True, other=True)
+    assert len(release.clips) == len({clip.path for clip in release.clips}) == 225 + 25
+    added = [clip for clip in release.clips if not clip.validated]
+    assert len(added) == 25
+    assert {clip.split for clip in added} == {"train"}
+    tested = {clip.speaker for clip in release.clips if clip.split == "test"}
+    assert not tested & {clip.speaker for clip in added}
+    assert release.notes == [
+        "dev is empty",
+        "validated: 0 clips beside those of train, dev and test, added to train",
+        "other: 25 clips beside those of train, dev and test, added to train",
+        "other.tsv: left out, its speaker is in dev or test: 21, "
+        "first common_voice_tw_36831070.mp3",
+    ]
 
 
 def test_an_old_release_is_read_though_a_column_comes_twice_and_others_are_absent(shared_data):
@@ -65,10 +76,11 @@ def test_an_old_release_is_read_though_a_column_comes_twice_and_others_are_absen
 
 
 def test_clips_that_are_not_there_are_counted(shared_data):
-    release = read_release(shared_data / "speech" / "cv_en_old", ["validated"])
+    release = read_release(shared_data / "speech" / "cv_en_old", validated_rest=True)
     assert len(release.clips) == 40
-    assert len(release.problems) == 1
-    assert release.problems[0].startswith("validated.tsv: not in clips/: 56, first ")
+    assert any(
+        note.startswith("validated.tsv: not in its folder: 56, first ") for note in release.notes
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,11 +106,11 @@ def test_every_sentence_of_real_lists_is_read(shared_data, tmp_path, name, count
     split = source.stem.rsplit("_", 1)[1]
     shutil.copyfile(source, tmp_path / f"{split}.tsv")
 
-    release = read_release(tmp_path, [split])
+    release = read_release(tmp_path, validated_rest=True, other=True)
     assert sentences(release) == expected
     assert len(expected) == count
     assert release.locale == locale
-    assert release.problems == []
+    assert not any(".tsv" in note for note in release.notes)
 
 
 @pytest.mark.parametrize("quoted", [True, False])
@@ -136,9 +148,9 @@ def test_a_path_that_leads_out_of_clips_is_refused(tmp_path):
     rows.append(("voice1", "good.mp3", "text", "2", "en"))
     release = read_release(make_release(tmp_path / "release", rows, files=["good.mp3"]))
     assert [clip.path.name for clip in release.clips] == ["good.mp3"]
-    assert release.problems == [
-        "train.tsv: refused, the path leaves clips/: 3, first ../../secret.mp3",
-        "train.tsv: not in clips/: 2, first ..",
+    assert release.notes[2:] == [
+        "train.tsv: refused, the path leaves its folder: 3, first ../../secret.mp3",
+        "train.tsv: not in its folder: 2, first ..",
     ]
 
 
@@ -150,7 +162,7 @@ def test_a_clip_that_is_tested_on_is_not_trained_on(tmp_path):
         "1.mp3": "test",
         "2.mp3": "train",
     }
-    assert release.problems == ["train.tsv: in test too, left there: 1, first 1.mp3"]
+    assert release.notes[-1] == "train.tsv: in test too, left there: 1, first 1.mp3"
 
 
 def test_lines_and_sentences_that_are_not_whole_are_counted(tmp_path):
@@ -161,7 +173,7 @@ def test_lines_and_sentences_that_are_not_whole_are_counted(tmp_path):
     ]
     release = read_release(make_release(tmp_path, rows))
     assert sentences(release) == ["text"]
-    assert release.problems == [
+    assert release.notes[2:] == [
         "train.tsv: another number of columns: 1, first line 3",
         "train.tsv: no sentence: 1, first 3.mp3",
     ]
@@ -186,7 +198,8 @@ def test_what_is_no_release_is_told_so(tmp_path):
     with pytest.raises(UserError, match="it lacks clips/"):
         read_release(tmp_path)
     make_release(tmp_path / "cs", [("voice1", "1.mp3", "text", "2", "cs")])
-    with pytest.raises(UserError, match="give the folder cs in it"):
+    make_release(tmp_path / "sk", [("voice1", "1.mp3", "text", "2", "sk")])
+    with pytest.raises(UserError, match="several releases: give one of cs, sk"):
         read_release(tmp_path)
     (tmp_path / "cs" / "train.tsv").write_text("a\tb\n1\t2\n")
     with pytest.raises(UserError, match="no column path, sentence"):
@@ -194,3 +207,142 @@ def test_what_is_no_release_is_told_so(tmp_path):
     (tmp_path / "cs" / "train.tsv").write_bytes(b"path\tsentence\n1.mp3\t\xff\xfe\n")
     with pytest.raises(UserError, match="not UTF-8"):
         read_release(tmp_path / "cs")
+
+
+def test_a_release_is_found_in_the_folder_around_it(tmp_path):
+    row = ("voice1", "1.mp3", "text", "2", "cs")
+    make_release(tmp_path / "download" / "cv-corpus-25.0-2026-03-09" / "cs", [row])
+    release = read_release(tmp_path / "download")
+    assert release.name == "common-voice-25.0-2026-03-09-cs"
+
+
+def test_a_delta_release_has_no_splits_and_says_how_to_take_it(tmp_path):
+    row = ("voice1", "1.mp3", "text", "2", "cs")
+    folder = tmp_path / "cv-corpus-17.0-delta-2024-03-15" / "cs"
+    make_release(folder, [row], split="validated")
+    with pytest.raises(UserError, match="give --validated-rest"):
+        read_release(folder)
+    release = read_release(folder, validated_rest=True)
+    assert (release.version, sentences(release)) == ("17.0-delta-2024-03-15", ["text"])
+
+
+class TestTheValidatedRest:
+    def release(self, folder):
+        make_release(folder, [("ann", "1.mp3", "One sentence.", "2", "cs")], split="train")
+        make_release(folder, [("bob", "2.mp3", "Don't, please!", "2", "cs")], split="dev")
+        make_release(folder, [("cid", "3.mp3", "Tested on.", "2", "cs")], split="test")
+        rows = [
+            ("ann", "1.mp3", "One sentence.", "2", "cs"),
+            ("bob", "2.mp3", "Don't, please!", "2", "cs"),
+            ("cid", "3.mp3", "Tested on.", "2", "cs"),
+            ("ann", "4.mp3", "Another one.", "2", "cs"),
+            ("eve", "5.mp3", "One sentence.", "2", "cs"),
+            ("cid", "6.mp3", "Something else.", "2", "cs"),
+            ("eve", "7.mp3", "Tested on.", "2", "cs"),
+            ("eve", "8.mp3", "DON’T PLEASE", "2", "cs"),
+            ("", "9.mp3", "By nobody known.", "2", "cs"),
+        ]
+        return make_release(folder, rows, split="validated")
+
+    def test_neither_a_speaker_nor_a_sentence_of_dev_or_test_comes_into_train(self, tmp_path):
+        folder = self.release(tmp_path)
+        assert len(read_release(folder).clips) == 3
+        release = read_release(folder, validated_rest=True)
+        assert sorted(clip.path.stem for clip in release.clips if clip.split == "train") == [
+            *("1", "4", "5", "9")
+        ]
+        assert all(clip.validated for clip in release.clips)
+        assert release.notes == [
+            "validated: 3 clips beside those of train, dev and test, added to train",
+            "validated.tsv: left out, its speaker is in dev or test: 1, first 6.mp3",
+            "validated.tsv: left out, its sentence is in dev or test: 2, first 7.mp3",
+        ]
+
+    def test_marks_that_carry_the_vowels_tell_sentences_apart(self, tmp_path):
+        make_release(tmp_path, [("ann", "1.mp3", "दो", "2", "hi")], split="test")
+        rows = [("bob", "2.mp3", "दे", "2", "hi"), ("bob", "3.mp3", "दो!", "2", "hi")]
+        release = read_release(make_release(tmp_path, rows, split="validated"), validated_rest=True)
+        assert [clip.path.stem for clip in release.clips] == ["1", "2"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(sentence, min_size=1, max_size=4), sentence, st.data())
+def test_a_sentence_is_left_out_just_when_its_words_are_held_out(
+    tmp_path_factory, held_out, text, data
+):
+    written = data.draw(st.sampled_from([text, text.upper(), f"  {text}!", *held_out]))
+    folder = tmp_path_factory.mktemp("cv")
+    rows = [("ann", f"{i}.mp3", known, "2", "en") for i, known in enumerate(held_out)]
+    make_release(folder, rows, split="test")
+    make_release(folder, [("bob", "new.mp3", written, "2", "en")], split="validated")
+    taken = [clip.path.stem for clip in read_release(folder, validated_rest=True).clips]
+    assert ("new" not in taken) == (normalise(written) in map(normalise, held_out))
+
+
+SPONTANEOUS = [
+    *("client_id", "audio_id", "audio_file", "duration_ms", "prompt_id", "prompt"),
+    *("transcription", "votes", "language", "split", "char_per_sec", "quality_tags"),
+]
+
+
+def make_spontaneous(folder, rows, locale="tw"):
+    """A release of spontaneous speech; a row is speaker, number, ms, text, split, quality tags."""
+    (folder / "audios").mkdir(parents=True)
+    lines = ["\t".join(SPONTANEOUS)]
+    for speaker, number, ms, text, split, quality in rows:
+        name = f"spontaneous-speech-{locale}-{number}.mp3"
+        (folder / "audios" / name).touch()
+        fields = [speaker, str(number), name, str(ms), "7", "Why?", text, "2", "Twi", split, "9.0"]
+        lines.append("\t".join([*fields, quality]))
+    path = folder / f"ss-corpus-{locale}.tsv"
+    path.write_text("\r\n".join(lines) + "\r\n", encoding="utf-8")
+    return folder
+
+
+class TestSpontaneousSpeech:
+    def release(self, tmp_path, **options):
+        folder = tmp_path / "sps-corpus-5.0-2026-09-11-tw"
+        rows = [
+            ("ann", 1, 4000, "Me [disfluency] pɛ [noise]", "train", ""),
+            ("ann", 2, 61000, "Ɛyɛ.", "train", "long-audio|speech-rate"),
+            ("bob", 3, 5000, "Ɛyɛ papa.", "dev", ""),
+            ("cid", 4, 5000, "Mepa wo kyɛw.", "test", ""),
+            ("eve", 5, 5000, "Yoo [unclear].", "train", ""),
+            ("eve", 6, 5000, "Not heard yet.", "unassigned", ""),
+            ("eve", 7, 5000, "", "unassigned", ""),
+            ("cid", 8, 5000, "", "unassigned", ""),
+        ]
+        return read_release(make_spontaneous(folder, rows), **options)
+
+    def test_its_own_list_gives_splits_durations_and_texts_without_tags(self, tmp_path):
+        release = self.release(tmp_path)
+        assert release.name == "spontaneous-speech-5.0-2026-09-11-tw"
+        clips = {clip.path.stem.rpartition("-")[2]: clip for clip in release.clips}
+        assert sorted(clips) == ["1", "2", "3", "4", "5"]
+        assert (clips["1"].text, clips["1"].as_written) == (
+            "Me pɛ",
+            "Me [disfluency] pɛ [noise]",
+        )
+        assert (clips["2"].text, clips["2"].as_written) == ("Ɛyɛ.", None)
+        assert (clips["2"].duration_ms, clips["3"].split) == (61000, "dev")
+        assert {clip.locale for clip in release.clips} == {"tw"}
+
+    def test_a_text_that_lacks_what_was_unclear_is_to_be_checked(self, tmp_path):
+        clips = self.release(tmp_path).clips
+        assert [clip.text for clip in clips if not clip.validated] == ["Yoo."]
+
+    def test_tags_and_what_the_release_doubts_are_counted(self, tmp_path):
+        notes = self.release(tmp_path).notes
+        name = "spontaneous-speech-tw"
+        assert f"texts: [disfluency] taken off: 1, first {name}-1.mp3" in notes
+        assert (
+            f"ss-corpus-tw.tsv: tagged speech-rate by the release: 1, first {name}-2.mp3" in notes
+        )
+
+    def test_the_unassigned_come_with_other_but_for_speakers_of_dev_and_test(self, tmp_path):
+        release = self.release(tmp_path, other=True)
+        added = [clip for clip in release.clips if clip.path.stem[-1] in "678"]
+        assert [(clip.text, clip.split, clip.validated) for clip in added] == [
+            ("Not heard yet.", "train", False),
+            ("", "train", False),
+        ]

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from corpus.add import add
 from corpus.audio import SAMPLE_RATE
 from corpus.catalogue import Catalogue, Segment, Transcript
-from corpus.collect import add
 from corpus.ctc import ANYTHING, LOGPROB, Aligner, viterbi
 from corpus.errors import UserError
 from corpus.segment import segment_recordings

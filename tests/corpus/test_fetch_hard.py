@@ -27,7 +27,6 @@ LISTING = {"/playlist", "/youtubei/v1/browse"}
 TAKEN = {
     "subtitled": None,
     "bare": "no subtitles in en",
-    "translated": "the subtitles in en are a translation: cs is spoken",
     "dubbed": None,
     "suspect": "suspect_auto: ",
     "garbled": "the subtitles in en hold no readable cue",
@@ -36,6 +35,7 @@ TAKEN = {
 }
 REFUSED = {
     "closed": ("not_cc", False),
+    "translated": ("other_language", False),
     "unread": ("licence_unknown", True),
     "private": ("private", False),
     "deleted": ("gone", False),

@@ -138,6 +138,41 @@ class TestLicence:
         assert "standard" in refusals(corpus, workspace)
 
 
+class TestLanguage:
+    def test_a_video_in_another_language_is_left_unless_the_site_is_not_believed(
+        self, corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite
+    ) -> None:
+        changed(site, "first000000", language="cs", automatic="cs")
+        corpus(*fetch_arguments(site, workspace.root))
+        assert titles(catalogue) == ["Talk bare", "Talk second"]
+        refused = refusals(corpus, workspace)["first"]
+        assert (refused["reason"], refused["retried"]) == ("other_language", False)
+        corpus(*fetch_arguments(site, workspace.root, "--language", "any"))
+        assert titles(catalogue) == ["Talk bare", "Talk first", "Talk second"]
+        with catalogue.session() as session:
+            taken = session.get_one(Recording, "youtube:first000000")
+            assert (taken.language, bool(taken.cues)) == ("en", True)
+
+    def test_a_kind_of_the_language_can_be_named_and_another_language_cannot(
+        self, corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite
+    ) -> None:
+        outcome = corpus(*fetch_arguments(site, workspace.root, "--language", "cs"))
+        assert outcome.code == 1
+        assert "this workspace is for en; make one for cs" in outcome.err
+        assert corpus(*fetch_arguments(site, workspace.root, "--language", "en-GB")).code == 0
+        with catalogue.session() as session:
+            languages = set(session.scalars(select(Recording.language)))
+        assert languages == {"en-GB"}
+
+
+def test_a_public_site_is_never_asked_without_pauses(corpus: Corpus, workspace: Workspace) -> None:
+    at = ("--workspace", workspace.root, "--no-sleep")
+    for proxy in ((), ("--proxy", "http://proxy.example:3128")):
+        outcome = corpus("fetch", WATCH + "first000000", *proxy, *at)
+        assert outcome.code == 1
+        assert "--no-sleep is only for a site on this machine" in outcome.err
+
+
 class TestDryRun:
     def plan(self, corpus: Corpus, site: VideoSite, workspace: Workspace, *more: object) -> Any:
         outcome = corpus(*fetch_arguments(site, workspace.root, "--dry-run", "--json", *more))

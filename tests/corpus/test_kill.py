@@ -41,12 +41,12 @@ MODEL = Path(__file__).parents[2] / "demo" / "model"
 Moment = Callable[[], bool]
 
 
-def start(*arguments: object) -> subprocess.Popen[bytes]:
+def start(*arguments: object, **environment: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "corpus", *(str(a) for a in arguments)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
+        env=os.environ | {"HF_HUB_OFFLINE": "1"} | environment,
         start_new_session=True,
     )
 

@@ -363,6 +363,16 @@ def test_a_model_without_alignment_heads_is_warned_of_once(
         assert capsys.readouterr().err.count("alignment_heads") == expected
 
 
+def test_alignment_heads_of_another_model_are_told(workspace: Workspace, tmp_path: Path) -> None:
+    source = shutil.copytree(MODEL, tmp_path / "source")
+    settings = json.loads((source / "generation_config.json").read_text())
+    for heads in ([[3, 0]], [[2, 0], [1, 3]]):
+        wrong = json.dumps(settings | {"alignment_heads": heads})
+        (source / "generation_config.json").write_text(wrong)
+        with pytest.raises(UserError, match="alignment_heads of another model"):
+            find_model(workspace, str(source))
+
+
 def test_a_folder_that_is_no_model_is_told(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no Whisper model here"):
         find_model(workspace, str(tmp_path))

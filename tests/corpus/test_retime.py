@@ -14,6 +14,7 @@ import pytest
 import soundfile
 from sqlalchemy import select
 
+from corpus.add import add
 from corpus.audio import SAMPLE_RATE
 from corpus.catalogue import (
     Catalogue,
@@ -24,7 +25,6 @@ from corpus.catalogue import (
     Transcript,
     segment_id,
 )
-from corpus.collect import add
 from corpus.label import Model, find_model, label_segments
 from corpus.retime import label_in_time, retime_recordings
 from corpus.segment import segment_recordings

@@ -232,6 +232,16 @@ class TestDialogue:
             assert not clean(text, "small letters").cues[0].is_dialogue
 
 
+def test_a_cue_behind_one_that_was_left_out_is_marked() -> None:
+    cues = clean("♪ la ♪", "one", "two", "[applause]", "three", "four").cues
+    assert [(cue.text, cue.after_break) for cue in cues] == [
+        ("one", True),
+        ("two", False),
+        ("three", True),
+        ("four", False),
+    ]
+
+
 class TestContinuation:
     @pytest.mark.parametrize(
         ("before", "after", "joined"),

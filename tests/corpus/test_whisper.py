@@ -9,9 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.labelling import random_whisper
 from corpus.audio import SAMPLE_RATE, Pcm
 from corpus.errors import UserError
-from corpus.whisper import Heard, Whisper, Window
+from corpus.label import find_model
+from corpus.whisper import FALLBACKS, Heard, Whisper, Window
+from corpus.workspace import init_workspace
 from demo.voices import BASE_VOICES, DEMO_VOICES, Span, recorded, sentences, speak, utter
 
 from .conftest import MODEL, SENTENCES
@@ -23,6 +26,14 @@ pytestmark = pytest.mark.skipif(not MODEL.is_dir(), reason="demo/model, the smal
 def whisper(converted: Path) -> Whisper:
     """The small Whisper, loaded once."""
     return Whisper(str(converted), "en", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def looping(tmp_path_factory: pytest.TempPathFactory) -> Whisper:
+    """A network that writes one word to the end of its context."""
+    folder = random_whisper(tmp_path_factory.mktemp("looping") / "source", (64, 3, 1), [300] * 440)
+    space = init_workspace(tmp_path_factory.mktemp("looping") / "workspace", "en")
+    return Whisper(find_model(space, str(folder)).path, "en", device="cpu")
 
 
 def window(whisper: Whisper, pcm: Pcm, text: str | None = None) -> Window:
@@ -137,6 +148,34 @@ def test_a_text_that_is_not_said_gets_a_low_probability(whisper: Whisper) -> Non
     assert wrong.given_words is not None
     assert np.median([word.probability for word in right.given_words]) > 0.9
     assert np.median([word.probability for word in wrong.given_words]) < 0.3
+
+
+def test_a_loop_gives_way_to_the_likeliest_text_that_is_none(
+    looping: Whisper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of its 42 words this model cannot but make a text that compresses well.
+    monkeypatch.setattr("corpus.whisper.MAX_COMPRESSION_RATIO", 5.0)
+    windows = [window(looping, pcm) for pcm in (speak(SENTENCES[0], BASE_VOICES[0]), silence(3.0))]
+    for heard, one in zip(looping(windows), windows, strict=True):
+        assert heard.fallback == len(FALLBACKS)
+        assert 0 < heard.compression_ratio < 5.0
+        # Judged by the model as it is, to which what it was kept from saying is far likelier.
+        assert heard.avg_logprob < -5
+        assert looping([one])[0].text == heard.text
+
+
+@pytest.mark.parametrize(
+    ("limit", "value"), [("MIN_LOGPROB", 0.0), ("MAX_COMPRESSION_RATIO", 0.01)]
+)
+def test_where_no_way_of_decoding_is_good_enough_the_likeliest_text_is_taken(
+    whisper: Whisper, monkeypatch: pytest.MonkeyPatch, limit: str, value: float
+) -> None:
+    pcm = [speak(s, BASE_VOICES[0]) for s in SENTENCES]
+    plain = listen(whisper, *pcm)
+    monkeypatch.setattr(f"corpus.whisper.{limit}", value)
+    for before, after in zip(plain, listen(whisper, *pcm), strict=True):
+        assert after.text == before.text
+        assert after.avg_logprob >= before.avg_logprob
 
 
 @pytest.mark.parametrize("text", ["", " ", "...", "<|endoftext|>", "x" * 3000, "\u0928\u092e"])

@@ -10,17 +10,9 @@ import pytest
 
 from corpus.audio import decode
 from corpus.errors import UserError
-from corpus.sources.youtube import (
-    Entry,
-    Fetched,
-    FetchOptions,
-    RateLimited,
-    Reason,
-    Refused,
-    fetch_video,
-    list_videos,
-    ydl_options,
-)
+from corpus.sources.sites import fetch_video, list_videos
+from corpus.sources.video import Entry, Fetched, FetchOptions, RateLimited, Reason, Refused
+from corpus.sources.ytdlp import ydl_options
 from demo.video_site import Video, VideoSite, encode_opus
 
 CZECH = (
@@ -207,13 +199,17 @@ class TestWhatIsTaken:
         }
         taken = {id: r for id, r in results.items() if isinstance(r, Fetched)}
         reasons = {id: r.reason for id, r in results.items() if isinstance(r, Refused)}
-        assert reasons == {"closed": Reason.NOT_CC, "untold": Reason.NOT_CC, **STATES}
+        assert reasons == {
+            "closed": Reason.NOT_CC,
+            "untold": Reason.NOT_CC,
+            "translated": Reason.OTHER_LANGUAGE,
+            **STATES,
+        }
         notes = {id: r.subtitles_note for id, r in taken.items()}
         assert notes == {
             "subtitled": None,
             "bare": "no subtitles in cs",
             "automatic": "only automatic captions",
-            "translated": "the subtitles in cs are a translation: en is spoken",
             "unmarked": None,
             "named": None,
             "garbled": "the subtitles in cs hold no readable cue",
@@ -247,13 +243,28 @@ class TestWhatIsTaken:
         assert result.subtitles.raw.decode() == CZECH
         assert (result.subtitles.language, result.subtitles.format) == ("cs", "srt")
 
-    def test_the_spoken_language_is_not_claimed_where_the_site_does_not_tell_it(
+    def test_another_language_than_the_collected_one_costs_no_media(
+        self, site: VideoSite, tmp_path: Path
+    ) -> None:
+        result = fetch(site, "translated", tmp_path)
+        assert isinstance(result, Refused)
+        assert not result.transient
+        assert result.message.startswith("en is spoken, says the site; --language any")
+        assert site.requested("/videoplayback") == 0
+
+    def test_what_a_site_wrongly_says_of_a_language_that_it_does_not_know_can_be_overruled(
+        self, site: VideoSite, tmp_path: Path
+    ) -> None:
+        result = fetch(site, "translated", tmp_path, any_language=True)
+        assert isinstance(result, Fetched)
+        assert (result.language, result.subtitles is not None) == ("cs", True)
+
+    def test_where_the_site_does_not_tell_the_language_it_is_the_collected_one(
         self, site: VideoSite, tmp_path: Path
     ) -> None:
         result = fetch(site, "unmarked", tmp_path)
         assert isinstance(result, Fetched)
-        assert result.language is None
-        assert result.subtitles is not None
+        assert (result.language, result.subtitles is not None) == ("cs", True)
 
     def test_the_original_voice_is_taken_and_not_the_dub(
         self, site: VideoSite, audio: Path, tmp_path: Path
@@ -263,7 +274,7 @@ class TestWhatIsTaken:
         assert result.media.read_bytes() == audio.read_bytes()
         assert result.language == "cs"
 
-    @pytest.mark.parametrize("id", ["bare", "automatic", "translated", "garbled"])
+    @pytest.mark.parametrize("id", ["bare", "automatic", "garbled"])
     def test_with_subtitles_only_a_video_without_a_transcript_costs_no_media(
         self, site: VideoSite, tmp_path: Path, id: str
     ) -> None:
@@ -487,7 +498,7 @@ def test_every_option_is_known_to_yt_dlp(tmp_path: Path) -> None:
     import yt_dlp
 
     known = set(yt_dlp.parse_options([]).ydl_opts)
-    options = FetchOptions("cs", "http://p", False, tmp_path / "cookies", 1000, sleep=True)
+    options = FetchOptions("cs", proxy="http://p", cookies=tmp_path / "cookies", rate_limit=1000)
     assert set(ydl_options(options, tmp_path)) <= known
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from corpus.errors import UserError
 from train.config import FitConfig
@@ -93,6 +94,11 @@ def test_deepspeed_makes_the_steps_of_plain_torch(plain: Path, zero2: Path) -> N
     assert len(losses) == STEPS
     assert losses[-1] < losses[0]
     assert_equal_steps(zero2, plain)
+
+
+def test_a_finished_training_leaves_no_process_group_to_crash_the_exit(zero2: Path) -> None:
+    assert json.loads((zero2 / "run.json").read_text())["status"] == "finished"
+    assert not torch.distributed.is_initialized()
 
 
 def test_two_processes_make_the_steps_of_one(

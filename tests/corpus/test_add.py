@@ -1,23 +1,20 @@
-"""Bringing recordings in: own files, manifests, a release, and videos through the command line."""
+"""Own files: folders, subtitles beside them, manifests, and what cannot be taken."""
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import soundfile
 from sqlalchemy import select
 
 from corpus import audio
+from corpus.add import add, find_files
 from corpus.catalogue import Catalogue, Cue, Failure, Recording, Segment, Transcript
-from corpus.collect import add, find_files, import_common_voice
 from corpus.errors import UserError
 from corpus.workspace import Workspace
-from demo.video_site import Video, VideoSite
 
-from .conftest import PLAYLIST, SENTENCES, Corpus, fetch_arguments, spoken, srt, write_speech
+from .conftest import SENTENCES, Corpus, spoken, srt, write_speech
 
 
 def recordings(catalogue: Catalogue) -> list[Recording]:
@@ -72,6 +69,7 @@ class TestAdd:
         with catalogue.session() as session:
             (cue,) = session.scalars(select(Cue)).all()
         assert (cue.position, cue.text, (cue.start_ms, cue.end_ms)) == (0, SENTENCES[1], spans[1])
+        assert (cue.after_break, cue.is_dialogue) == (True, False)
         assert source.with_suffix(".srt").read_text(encoding="utf-8") == raw
 
     @pytest.mark.parametrize("suffix", [".vtt", ".sbv", ".ttml"])
@@ -162,11 +160,11 @@ class TestManifest:
         path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
         return path
 
-    def test_each_line_is_a_whole_segment_with_its_text(
+    def test_each_line_is_one_segment_with_its_text_without_the_silence_around_it(
         self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
     ) -> None:
-        write_speech(tmp_path / "clips" / "a.wav", SENTENCES[0])
-        write_speech(tmp_path / "clips" / "b.wav", SENTENCES[1])
+        for name, sentence in zip("ab", SENTENCES, strict=False):
+            write_speech(tmp_path / "clips" / f"{name}.wav", sentence)
         header = "path,text,speaker,split,language"
         manifest = self.write(
             tmp_path,
@@ -180,12 +178,16 @@ class TestManifest:
         assert (second.speaker, second.split, second.language) == (None, None, "en-GB")
         with catalogue.session() as session:
             texts = session.scalars(select(Transcript).order_by(Transcript.text)).all()
-            spans = session.execute(select(Segment.start_ms, Segment.end_ms)).all()
+            segments = {s.recording_id: s for s in session.scalars(select(Segment))}
         assert [(t.kind, t.text) for t in texts] == [
             ("release", "Call room number five, please"),
             ("release", "Mother saw seven red boats"),
         ]
-        assert {tuple(span) for span in spans} == {(0, r.duration_ms) for r in (first, second)}
+        for recording, sentence in zip((first, second), SENTENCES, strict=False):
+            ((start, end),) = spoken(sentence)[1]
+            segment = segments[recording.id]
+            assert 0 < segment.start_ms <= start
+            assert end <= segment.end_ms < recording.duration_ms
 
     @pytest.mark.parametrize(
         ("lines", "told"),
@@ -331,197 +333,3 @@ class TestManifest:
         assert [p.stem for p in (workspace.media / "files").iterdir()] == [
             recordings(catalogue)[0].id.removeprefix("file:")
         ]
-
-
-class TestCommonVoice:
-    def release(self, folder: Path, clips: dict[str, str], broken: str | None = None) -> Path:
-        (folder / "clips").mkdir(parents=True, exist_ok=True)
-        lines = ["client_id\tpath\tsentence\tlocale"]
-        for name, split_text in clips.items():
-            pcm, _ = spoken(split_text)
-            soundfile.write(folder / "clips" / name, pcm, 16_000, format="MP3")
-            lines.append(f"speaker\t{name}\t{split_text}\ten")
-        if broken:
-            (folder / "clips" / broken).write_bytes(b"broken")
-            lines.append(f"speaker\t{broken}\tnever heard\ten")
-        (folder / "train.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return folder
-
-    def test_clips_stay_where_they_are_and_come_with_text_speaker_and_split(
-        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
-    ) -> None:
-        folder = self.release(tmp_path / "cv" / "en", {"common_voice_en_1.mp3": SENTENCES[0]})
-        counts = import_common_voice(workspace, catalogue, folder)
-        assert (counts.done, counts.failed) == (1, 0)
-        (clip,) = recordings(catalogue)
-        assert (clip.speaker, clip.split) == ("common-voice:speaker", "train")
-        assert (clip.licence, clip.redistributable) == ("CC0-1.0", False)
-        assert Path(clip.media_path) == folder / "clips" / "common_voice_en_1.mp3"
-        assert not workspace.media.exists()
-        with catalogue.session() as session:
-            assert session.scalars(select(Transcript.text)).all() == [SENTENCES[0]]
-
-    def test_a_later_release_adds_only_its_new_clips(
-        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
-    ) -> None:
-        old = {"common_voice_en_1.mp3": SENTENCES[0]}
-        new = {**old, "common_voice_en_2.mp3": SENTENCES[1]}
-        import_common_voice(workspace, catalogue, self.release(tmp_path / "v1" / "en", old))
-        counts = import_common_voice(
-            workspace, catalogue, self.release(tmp_path / "v2" / "en", new)
-        )
-        assert counts.done == 1
-        assert len(recordings(catalogue)) == 2
-
-    def test_a_broken_clip_is_noted_once_and_the_others_are_taken(
-        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
-    ) -> None:
-        clips = {"common_voice_en_1.mp3": SENTENCES[0]}
-        folder = self.release(tmp_path / "en", clips, broken="common_voice_en_9.mp3")
-        assert import_common_voice(workspace, catalogue, folder).failed == 1
-        assert import_common_voice(workspace, catalogue, folder).failed == 0
-        (failure,) = failures(catalogue)
-        assert (failure.item, failure.attempts) == ("common-voice:en:common_voice_en_9", 1)
-
-    def test_a_release_in_another_language_is_refused(
-        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
-    ) -> None:
-        folder = self.release(tmp_path / "cs", {})
-        with pytest.raises(UserError, match="is a release for cs, this workspace is for en"):
-            import_common_voice(workspace, catalogue, folder)
-
-
-def status(corpus: Corpus, workspace: Workspace) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(
-        corpus("status", "--json", "--workspace", workspace.root).out
-    )
-    return document
-
-
-class TestFetch:
-    def test_exactly_the_cc_videos_are_taken_and_each_refused_one_is_told_why(
-        self, corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite
-    ) -> None:
-        outcome = corpus(*fetch_arguments(site, workspace.root, "--json"))
-        assert outcome.code == 0
-        assert json.loads(outcome.out) == {"done": 3, "failed": 4}
-        taken = {r.id.removeprefix("youtube:").rstrip("0"): r for r in recordings(catalogue)}
-        assert taken.keys() == {"first", "second", "bare"}
-        for video in taken.values():
-            assert video.licence == "CC-BY-3.0"
-            assert video.licence_raw == "Creative Commons Attribution license (reuse allowed)"
-            assert "License" in video.licence_evidence["where"]
-            media = workspace.path(video.media_path)
-            assert audio.duration_ms(media) == video.duration_ms
-        assert taken["first"].subtitle_note is None
-        assert taken["bare"].subtitle_note == "only automatic captions"
-        subtitles = workspace.path(taken["first"].subtitle_path or "")
-        assert SENTENCES[0] in subtitles.read_text(encoding="utf-8")
-
-        found = status(corpus, workspace)
-        assert found["sources"]["youtube"]["recordings"] == 3
-        reasons = {f["item"].removeprefix("youtube:").rstrip("0"): f for f in found["failures"]}
-        assert {name: f["reason"] for name, f in reasons.items()} == {
-            "standard": "not_cc",
-            "private": "private",
-            "deleted": "gone",
-            "live": "live",
-        }
-        assert {name for name, f in reasons.items() if f["retried"]} == {"live"}
-        assert all(f["message"] and f["url"].startswith("https://") for f in reasons.values())
-        assert not list((workspace.media / ".stage").glob("*"))
-
-    def test_a_second_run_asks_only_for_what_may_have_changed(
-        self, corpus: Corpus, workspace: Workspace, site: VideoSite
-    ) -> None:
-        corpus(*fetch_arguments(site, workspace.root))
-        before = status(corpus, workspace)
-        site.requests.clear()
-        outcome = corpus(*fetch_arguments(site, workspace.root))
-        assert "7 videos listed, 1 of them new or to be retried" in outcome.err
-        assert site.requested("/videoplayback") == 0
-        asked = {r.video for r in site.requests if r.video}
-        assert asked == {"live0000000"}
-        after = status(corpus, workspace)
-        for failure in before["failures"]:
-            failure["attempts"] += failure["reason"] == "live"
-        assert after == before
-
-    def test_what_failed_for_a_passing_reason_is_tried_again(
-        self, corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite
-    ) -> None:
-        site.fail("/videoplayback", video="first000000", status=403, times=2)
-        site.fail("/videoplayback", video="second00000", body=b"no audio" * 50)
-        corpus(*fetch_arguments(site, workspace.root))
-        reasons = {f.item: (f.kind, f.transient) for f in failures(catalogue)}
-        assert reasons["youtube:first000000"] == ("network", True)
-        assert reasons["youtube:second00000"] == ("bad_media", True)
-        corpus(*fetch_arguments(site, workspace.root))
-        assert len(recordings(catalogue)) == 3
-        assert not {"youtube:first000000", "youtube:second00000"} & {
-            f.item for f in failures(catalogue)
-        }
-
-    def test_media_shorter_than_announced_is_not_taken(
-        self, corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite
-    ) -> None:
-        whole = site.videos["first000000"].audio.read_bytes()
-        site.fail("/videoplayback", video="first000000", body=whole[: len(whole) // 2])
-        corpus(*fetch_arguments(site, workspace.root))
-        (short,) = [f for f in failures(catalogue) if f.kind == "bad_media"]
-        assert "shorter than announced" in short.message
-        assert not (workspace.media / "youtube" / "first000000.flac").exists()
-        corpus(*fetch_arguments(site, workspace.root))
-        assert len(recordings(catalogue)) == 3
-
-    def test_videos_left_for_lack_of_subtitles_come_when_they_are_wanted(
-        self, corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite
-    ) -> None:
-        for _ in range(2):
-            corpus(*fetch_arguments(site, workspace.root, "--subtitles-only"))
-        assert {r.title for r in recordings(catalogue)} == {"Talk first", "Talk second"}
-        assert site.requested("/watch", "bare0000000") == 1
-        corpus(*fetch_arguments(site, workspace.root))
-        assert len(recordings(catalogue)) == 3
-        assert "no_subtitles" not in {f.kind for f in failures(catalogue)}
-
-    def test_a_limit_ends_the_run_in_one_line_and_keeps_what_was_taken(
-        self, corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite
-    ) -> None:
-        site.fail("/videoplayback", video="second00000", status=429, times=None)
-        outcome = corpus(*fetch_arguments(site, workspace.root))
-        assert outcome.code == 1
-        assert "run the same command again" in outcome.err.splitlines()[-1]
-        assert [r.title for r in recordings(catalogue)] == ["Talk first"]
-
-    def test_an_address_that_cannot_be_listed_does_not_keep_back_the_others(
-        self, corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite
-    ) -> None:
-        missing = "https://www.youtube.com/playlist?list=PLnothing"
-        arguments = fetch_arguments(site, workspace.root)
-        outcome = corpus("fetch", missing, *arguments[1:])
-        assert outcome.code == 1
-        assert "cannot list" in outcome.err.splitlines()[-1]
-        assert PLAYLIST not in outcome.err.splitlines()[-1]
-        assert len(recordings(catalogue)) == 3
-
-    def test_a_name_from_the_network_never_becomes_a_path(
-        self, corpus: Corpus, workspace: Workspace, talks: list[Video]
-    ) -> None:
-        key = "en-../../../escape"
-        video = replace(talks[0], subtitles={key: next(iter(talks[0].subtitles.values()))})
-        with VideoSite([video], {"PLtalks": [video.id]}) as site:
-            outcome = corpus(*fetch_arguments(site, workspace.root))
-        assert outcome.code == 0, outcome.err
-        (taken,) = recordings(Catalogue(workspace.catalogue_url))
-        assert taken.subtitle_path is not None
-        path = workspace.path(taken.subtitle_path)
-        assert path.parent == workspace.media / "youtube"
-        assert path.is_file()
-        assert not list(workspace.root.parent.rglob("*escape*"))
-
-    def test_the_number_of_videos_can_be_limited(
-        self, corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite
-    ) -> None:
-        corpus(*fetch_arguments(site, workspace.root, "--max-videos", 1))
-        assert [r.title for r in recordings(catalogue)] == ["Talk first"]

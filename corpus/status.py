@@ -3,10 +3,19 @@
 from collections import Counter
 from typing import Any
 
-from sqlalchemy import func, literal_column, select
+from sqlalchemy import case, distinct, func, literal_column, select
 
 from corpus import console
 from corpus.catalogue import Catalogue, Decision, Failure, Recording, Segment, Transcript, Verdict
+
+SUBTITLES = case(
+    (Recording.subtitle_note.startswith("suspect_auto: ", autoescape=True), "suspect_auto"),
+    (Recording.subtitle_note.startswith("machine: ", autoescape=True), "machine"),
+    (Recording.subtitle_path.is_not(None) & Recording.subtitle_note.is_(None), "as they came"),
+    (Recording.subtitle_path.is_not(None), "cleaned"),
+    else_=func.coalesce(Recording.subtitle_note, "none"),
+).label("subtitles")
+"""SQL: what the subtitles of a recording are, or why it has none that can be used."""
 
 
 def status(catalogue: Catalogue) -> dict[str, Any]:
@@ -21,6 +30,20 @@ def status(catalogue: Catalogue) -> dict[str, Any]:
             .group_by(Recording.source)
             .order_by(Recording.source)
         ).all()
+        subtitles = session.execute(
+            select(SUBTITLES, func.count()).group_by("subtitles").order_by("subtitles")
+        ).all()
+        models = session.execute(
+            select(Transcript.origin, func.count())
+            .filter(Transcript.kind == "pseudo")
+            .group_by(Transcript.origin)
+            .order_by(Transcript.origin)
+        ).all()
+        labelled = session.scalar(
+            select(func.count(distinct(Transcript.segment_id))).filter(
+                Transcript.kind.in_(("pseudo", "release"))
+            )
+        )
         verdicts = session.execute(
             select(verdict, Transcript.kind, func.count(), seconds)
             .select_from(Verdict)
@@ -59,6 +82,9 @@ def status(catalogue: Catalogue) -> dict[str, Any]:
             source: {"recordings": count, "hours": float(hours)} for source, count, hours in sources
         },
         **counts,
+        "subtitles": {kind: count for kind, count in subtitles},
+        "labelled": {origin: count for origin, count in models},
+        "unlabelled": (counts["segments"] or 0) - (labelled or 0),
         "verdicts": [
             {
                 "verdict": verdict,
@@ -88,6 +114,18 @@ def print_status(found: dict[str, Any]) -> None:
                 [stage, reason, count, "yes" if retried else "no"]
                 for (stage, reason, retried), count in sorted(reasons.items())
             ],
+        )
+    if set(found["subtitles"]) - {"none"}:
+        console.print_table(
+            "Subtitles (of one recording: corpus show ID)",
+            ["subtitles", "recordings"],
+            [[kind, count] for kind, count in found["subtitles"].items()],
+        )
+    if found["segments"]:
+        console.print_table(
+            "Labels",
+            ["model", "segments"],
+            [*found["labelled"].items(), ("neither a model nor a release", found["unlabelled"])],
         )
     if found["verdicts"]:
         console.print_table(

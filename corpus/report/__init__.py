@@ -1,0 +1,1 @@
+"""What `corpus report` tells: the numbers, the same as tables, and a page with plots and sound."""
