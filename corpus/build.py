@@ -17,7 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
 from corpus import __version__, audio, console, engine, pack
-from corpus.catalogue import Catalogue, Recording, Segment, Transcript, Verdict
+from corpus.catalogue import Catalogue, Recording, Segment, Transcript, Verdict, segment_id
 from corpus.dataset import (
     Credit,
     LabelledSegment,
@@ -35,6 +35,9 @@ from corpus.workspace import Workspace
 
 SPLITS = ("train", "dev", "test")
 HELD_OUT = ("dev", "test")
+
+SILENCE_BY = ("subtitle", "review")
+"""Kinds of transcript whose empty text means that nothing is said."""
 
 
 class FrozenError(UserError):
@@ -59,6 +62,11 @@ class Kept:
     def seconds(self) -> float:
         """Length in seconds."""
         return (self.end_ms - self.start_ms) / 1000
+
+    @property
+    def span_id(self) -> str:
+        """The id that a segment of these bounds has; a segment keeps its id when they move."""
+        return segment_id(self.recording_id, self.start_ms, self.end_ms)
 
 
 @dataclass(frozen=True)
@@ -198,6 +206,8 @@ def make_plan(
             left_out["train: the same audio is held out"] += 1
         elif split in HELD_OUT and item.label_kind == "pseudo":
             left_out[f"{split}: labelled by a model only"] += 1
+        elif split in HELD_OUT and not item.text:
+            left_out[f"{split}: nothing is said"] += 1
         else:
             singles[split].append(item)
     rows: dict[str, list[tuple[Kept, ...]]] = {
@@ -285,7 +295,7 @@ def _kept_segments(
             label_kind=transcript.kind,
             tokens=tokens,
             recording=segment.recording,
-            previous_text=before.text if follows and before else None,
+            previous_text=(before.text or None) if follows and before else None,
         )
         kept.append(before)
     return kept, left_out
@@ -301,7 +311,9 @@ def _unfit(
         return f"verdict {verdict.verdict}"
     if recording.sha256 is None:
         return "media cannot be read"
-    return None if transcript and transcript.text else "no text"
+    if transcript and (transcript.text or transcript.kind in SILENCE_BY):
+        return None
+    return "no text"
 
 
 def _thresholds(catalogue: Catalogue) -> Sequence[str]:
@@ -310,8 +322,10 @@ def _thresholds(catalogue: Catalogue) -> Sequence[str]:
 
 
 def _windows(items: Sequence[Kept], seed: int) -> list[tuple[Kept, ...]]:
-    shuffled = list(items)
+    """Windows of the segments; one in which nothing is said is alone, to be told by its token."""
+    shuffled = [item for item in items if item.text]
     random.Random(seed).shuffle(shuffled)
+    quiet = [(item,) for item in items if not item.text]
     by_id = {item.id: item for item in items}
     pieces = (
         pack.Piece(
@@ -323,12 +337,13 @@ def _windows(items: Sequence[Kept], seed: int) -> list[tuple[Kept, ...]]:
         )
         for item in shuffled
     )
-    return [tuple(by_id[piece.id] for piece in window) for window in pack.pack(pieces, seed=seed)]
+    packed = pack.pack(pieces, seed=seed)
+    return [tuple(by_id[piece.id] for piece in window) for window in packed] + quiet
 
 
 def _fingerprint(rows: dict[str, list[tuple[Kept, ...]]], settings: dict[str, Any]) -> str:
     content = [
-        [split, [[(item.id, item.text, item.label_kind) for item in row] for row in split_rows]]
+        [split, [[(i.span_id, i.text, i.label_kind) for i in row] for row in split_rows]]
         for split, split_rows in rows.items()
     ]
     document = json.dumps([content, settings], ensure_ascii=False, sort_keys=True)
@@ -400,7 +415,7 @@ def _totals(rows: Sequence[tuple[Kept, ...]]) -> SplitTotals:
         rows=len(rows),
         segments=sum(len(row) for row in rows),
         seconds=steps / pack.STEPS_PER_SECOND,
-        speech_seconds=sum(item.seconds for row in rows for item in row),
+        speech_seconds=sum(item.seconds for row in rows for item in row if item.text),
     )
 
 

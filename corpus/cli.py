@@ -478,35 +478,49 @@ def label(
     releases: Annotated[
         bool, typer.Option("--all", help="Label the validated segments of releases too.")
     ] = False,
+    aligner: Annotated[
+        Path | None,
+        typer.Option(help="A wav2vec2-CTC folder, to time the words of subtitles in its place."),
+    ] = None,
     engine: EngineOption = None,
     workers: WorkersOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Pseudo-label segments with Whisper, time their words, and check subtitles against it.
+    """Pseudo-label segments with Whisper, time their words, and put subtitles in time by it.
 
     Example: corpus label --model openai/whisper-large-v3
     """
+    from corpus.ctc import Aligner, align_subtitles
     from corpus.label import find_model, label_segments
+    from corpus.retime import label_in_time
 
     space, catalogue = _open(workspace)
     config = space.config.label
     name = model or config.model
     if name is None:
         raise UserError("which model? give --model, or set model under [label] in corpus.toml")
-    counts = label_segments(
-        space,
-        catalogue,
-        find_model(space, name),
-        language_token=language_token or config.language_token,
-        device=device or config.device,
-        compute_type=compute_type or config.compute_type,
-        batch_size=batch_size or config.batch_size,
-        releases=releases,
-        workers=_workers(space, engine, workers),
-    )
-    _tell(counts, "label", as_json)
+    whisper = find_model(space, name)
+    ctc = Aligner(aligner, device=device or config.device) if aligner else None
+
+    def label_all() -> "Counts":
+        counts = label_segments(
+            space,
+            catalogue,
+            whisper,
+            language_token=language_token or config.language_token,
+            device=device or config.device,
+            compute_type=compute_type or config.compute_type,
+            batch_size=batch_size or config.batch_size,
+            releases=releases,
+            workers=_workers(space, engine, workers),
+        )
+        if ctc is not None:
+            align_subtitles(space, catalogue, whisper.origin, ctc)
+        return counts
+
+    _tell(label_in_time(space, catalogue, whisper.origin, label_all), "label", as_json)
 
 
 @app.command()

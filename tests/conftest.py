@@ -96,8 +96,9 @@ def postgres() -> Iterator[Iterator[str]]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let every test that works on a catalogue work on another database."""
+    """Let tests work on another database, or with another model, than they do by themselves."""
     parser.addoption("--postgres", action="store_true", help="Catalogues in PostgreSQL.")
+    parser.addoption("--whisper", metavar="FOLDER", help="A Whisper that knows English.")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -1,13 +1,30 @@
 """Where recordings are cut, with cues and without."""
 
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
+from sqlalchemy.orm import selectinload
 
-from corpus.catalogue import Catalogue, Cue, Failure, Recording, Segment
+from corpus.add import add
+from corpus.audio import SAMPLE_RATE
+from corpus.catalogue import (
+    Catalogue,
+    Cue,
+    Failure,
+    Recording,
+    Score,
+    Segment,
+    Transcript,
+    Verdict,
+)
 from corpus.errors import UserError
 from corpus.segment import (
     HARD_GAP_SECONDS,
@@ -15,13 +32,15 @@ from corpus.segment import (
     PAD_END_SECONDS,
     PAD_START_SECONDS,
     Span,
+    cut,
+    find_quiet,
     find_speech,
     merge_cues,
     segment_recordings,
 )
 from corpus.workspace import Workspace
 
-from .conftest import SENTENCES, AddRecording, spoken
+from .conftest import SENTENCES, AddRecording, Corpus, spoken, srt
 
 LONGEST_MS = int(MAX_SECONDS * 1000)
 
@@ -196,7 +215,7 @@ class TestSegmentRecordings:
         with catalogue.session() as session:
             failure = session.scalars(select(Failure)).one()
         assert (failure.item, failure.kind) == ("talk", "cues_left_out")
-        assert failure.message.startswith("1 cues are longer than 30 s")
+        assert failure.message.startswith("1 cues are longer than 30 s: their text waits")
 
     def test_a_recording_whose_media_is_gone_is_noted_and_the_next_is_cut(
         self, workspace: Workspace, catalogue: Catalogue, add_recording: AddRecording
@@ -217,6 +236,128 @@ class TestSegmentRecordings:
     ) -> None:
         with pytest.raises(UserError, match="give 1 to 30"):
             self.cut(workspace, catalogue, target)
+
+
+def spoken_recording(
+    workspace: Workspace, catalogue: Catalogue, tmp_path: Path, *, pause: float
+) -> Recording:
+    """Minutes of talk in cues of 10 s, a pause (s) before the last of them; cut."""
+    talk, _ = spoken(*(SENTENCES * 33), pause=0.2)
+    last, _ = spoken(SENTENCES[0], pause=0.2)
+    hiss = np.random.default_rng(0).normal(scale=10, size=round(pause * SAMPLE_RATE))
+    pcm = np.concatenate([talk, hiss.astype(np.int16), last])
+    bounds = [*range(0, talk.size // 16, 10_000), talk.size // 16]
+    spans = [*pairwise(bounds), ((talk.size + hiss.size) // 16, pcm.size // 16)]
+    texts = [f"Sentence {i}." for i in range(len(spans))]
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, pcm, SAMPLE_RATE)
+    path.with_suffix(".srt").write_text(srt(texts, spans), encoding="utf-8")
+    add(workspace, catalogue, [path], licence="own")
+    segment_recordings(workspace, catalogue, target_seconds=27)
+    with catalogue.session() as session:
+        recording = session.scalars(
+            select(Recording).options(
+                selectinload(Recording.cues),
+                selectinload(Recording.segments).selectinload(Segment.transcripts),
+            )
+        ).one()
+    return recording
+
+
+class TestQuiet:
+    def quiet(self, recording: Recording) -> list[Segment]:
+        return [s for s in recording.segments if [t.text for t in s.transcripts] == [""]]
+
+    def test_a_pause_in_which_nothing_is_said_is_a_segment_without_words(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        recording = spoken_recording(workspace, catalogue, tmp_path, pause=20)
+        (segment,) = self.quiet(recording)
+        before, after = recording.cues[-2], recording.cues[-1]
+        assert segment.start_ms - before.end_ms >= 2000
+        assert after.start_ms - segment.end_ms >= 2000
+        share = (segment.end_ms - segment.start_ms) / recording.duration_ms
+        assert share == pytest.approx(0.01, abs=0.0001)
+        assert segment.transcripts[0].kind == "subtitle"
+
+    def test_a_short_pause_is_none(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        assert self.quiet(spoken_recording(workspace, catalogue, tmp_path, pause=5)) == []
+
+    def test_a_pause_is_none_in_which_somebody_speaks(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        recording = spoken_recording(workspace, catalogue, tmp_path, pause=20)
+        media = workspace.path(recording.media_path)
+        without = [Span(c.start_ms, c.end_ms) for c in recording.cues if c.position % 3 != 1]
+        found = find_quiet(media, without, recording.duration_ms)
+        begin, end = recording.cues[-2].end_ms, recording.cues[-1].start_ms
+        assert found
+        assert all(begin <= span.start_ms and span.end_ms <= end for span in found)
+
+    def test_a_pause_is_none_in_which_something_else_was_noted(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        recording = spoken_recording(workspace, catalogue, tmp_path, pause=20)
+        media = workspace.path(recording.media_path)
+        cues = [Span(c.start_ms, c.end_ms, c.text) for c in recording.cues]
+        assert find_quiet(media, cues, recording.duration_ms)
+        cues[-1] = replace(cues[-1], after_break=True)
+        assert find_quiet(media, cues, recording.duration_ms) == []
+
+    def test_where_a_model_hears_nothing_either_it_is_trained_on_as_silence(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path, corpus: Corpus
+    ) -> None:
+        recording = spoken_recording(workspace, catalogue, tmp_path, pause=20)
+        (segment,) = self.quiet(recording)
+
+        def judged(heard: str, no_speech: float) -> list[str]:
+            score = Score(name="no_speech_prob", value=no_speech)
+            transcript = Transcript(
+                segment_id=segment.id, kind="pseudo", origin="test", text=heard, scores=[score]
+            )
+            with catalogue.session() as session:
+                session.add(transcript)
+            outcome = corpus("verdict", "--workspace", workspace.root)
+            assert outcome.code == 0
+            with catalogue.session() as session:
+                verdict = session.get_one(Verdict, segment.id)
+                return [verdict.verdict, *verdict.reasons]
+
+        assert judged("call room five", 0.1)[0] == "review"
+        assert judged("call room five", 0.9) == ["keep", "silence: no-speech probability 0.90"]
+        assert judged("", 0.0) == ["keep", "silence: the model hears nothing either"]
+        splits = ["--dev-hours", 0, "--test-hours", 0, "--workspace", workspace.root]
+        outcome = corpus("build", "one", *splits)
+        assert outcome.code == 0, outcome.err
+        (table,) = workspace.datasets.glob("one/train-*.parquet")
+        (row,) = pq.read_table(table, columns=["text", "segments"]).to_pylist()
+        assert row["text"] == ""
+        assert [piece["segment_id"] for piece in row["segments"]] == [segment.id]
+
+
+def test_a_cue_longer_than_a_segment_is_cut_at_pauses_and_touches_no_other(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    pcm, spans = spoken(*(SENTENCES * 8), pause=0.7)
+    path = tmp_path / "talk.wav"
+    soundfile.write(path, pcm, SAMPLE_RATE)
+    long = Span(spans[2][0], spans[-3][1], "An endless cue.")
+    cues = [
+        *(Span(*span, "Before.") for span in spans[:2]),
+        long,
+        *(Span(*span, "After.") for span in spans[-2:]),
+    ]
+    found = cut(path, cues, duration_ms=pcm.size // 16, target_seconds=10)
+    assert found.long_cues == [long]
+    inside = [span for span in found.spans if not span.text]
+    assert len(inside) > 2
+    assert all(long.start_ms <= s.start_ms < s.end_ms <= long.end_ms for s in inside)
+    assert all(a.end_ms <= b.start_ms for a, b in pairwise(found.spans))
+    assert " ".join(s.text for s in found.spans if s.text) == "Before. Before. After. After."
+    for start, end in spans[2:-2]:
+        assert any(s.start_ms <= start + 100 and end - 100 <= s.end_ms for s in inside)
 
 
 def test_a_short_target_makes_short_segments() -> None:
