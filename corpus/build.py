@@ -103,7 +103,9 @@ def count_tokens(tokenizer: str | None) -> Callable[[str], int]:
     return lambda text: len(loaded.encode(f" {text}", add_special_tokens=False).ids)
 
 
-def check_media(workspace: Workspace, catalogue: Catalogue) -> engine.Counts:
+def check_media(
+    workspace: Workspace, catalogue: Catalogue, workers: engine.Workers = engine.HERE
+) -> engine.Counts:
     """See that the media of all kept segments can be read.
 
     A clip that still lies where its release put it is decoded and hashed, once. What is gone or
@@ -121,24 +123,33 @@ def check_media(workspace: Workspace, catalogue: Catalogue) -> engine.Counts:
     paths = {item: workspace.path(path) for item, path, _ in recordings}
     waiting = [item for item, _, digest in recordings if not digest or not paths[item].exists()]
 
-    def check(recording_id: str) -> str:
-        audio.read_span(paths[recording_id], 0, round(MAX_SECONDS * 1000))
-        with paths[recording_id].open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-
-    def save(recording_id: str, digest: str | None) -> None:
+    def save(clip: _Clip, digest: str | None) -> None:
         with catalogue.session() as session:
-            session.get_one(Recording, recording_id).sha256 = digest
+            session.get_one(Recording, clip.id).sha256 = digest
             if digest:
-                catalogue.clear_failure(session, stage="build", item=recording_id)
+                catalogue.clear_failure(session, stage="build", item=clip.id)
 
     note = catalogue.failure_noter("build")
 
-    def fail(recording_id: str, error: ItemError) -> None:
-        note(recording_id, error)
-        save(recording_id, None)
+    def fail(clip: _Clip, error: ItemError) -> None:
+        note(clip.id, error)
+        save(clip, None)
 
-    return engine.run(waiting, check, save, fail, desc="check", unit="clip")
+    clips = [_Clip(item, paths[item]) for item in waiting]
+    return engine.run(clips, _digest, save, fail, desc="check", unit="clip", workers=workers)
+
+
+@dataclass(frozen=True)
+class _Clip:
+    id: str
+    path: Path
+
+
+def _digest(clip: _Clip) -> str:
+    """The SHA-256 of a clip that can be decoded."""
+    audio.read_span(clip.path, 0, round(MAX_SECONDS * 1000))
+    with clip.path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def make_plan(

@@ -21,7 +21,7 @@ from corpus.text import base_language
 from corpus.workspace import FetchConfig, Workspace, WorkspaceOption, init_workspace, open_workspace
 
 if TYPE_CHECKING:
-    from corpus.engine import Counts
+    from corpus.engine import Counts, Workers
     from corpus.fetch import Planned
 
 app = console.new_app(
@@ -44,6 +44,13 @@ NoSleepOption = Annotated[
         "--no-sleep", help="Do not pause between requests; only to a site on this machine."
     ),
 ]
+EngineOption = Annotated[
+    str | None,
+    typer.Option("--engine", help="local, or ray: the cluster at RAY_ADDRESS, else one here."),
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Worker processes, or Ray actors.")
+]
 LicenceOption = Annotated[
     str, typer.Option("--license", help="The licence of these files, as an SPDX id, or own.")
 ]
@@ -57,6 +64,14 @@ def main() -> None:
 def _open(workspace: Path | None) -> tuple[Workspace, Catalogue]:
     found = open_workspace(workspace)
     return found, Catalogue(found.catalogue_url)
+
+
+def _workers(space: Workspace, engine: str | None, workers: int | None) -> "Workers":
+    """Where to work: what the options say, else corpus.toml."""
+    from corpus.engine import Workers
+
+    config = space.config.engine
+    return Workers(engine or config.name, workers or config.workers)
 
 
 def _tell(
@@ -320,6 +335,8 @@ def segment(
         float | None,
         typer.Option(min=1.0, max=30.0, help="Length in seconds that segments should approach."),
     ] = None,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -332,7 +349,9 @@ def segment(
 
     space, catalogue = _open(workspace)
     target = target_seconds or space.config.segment.target_seconds
-    counts = segment_recordings(space, catalogue, target_seconds=target)
+    counts = segment_recordings(
+        space, catalogue, target_seconds=target, workers=_workers(space, engine, workers)
+    )
     _tell(counts, "segment", as_json)
 
 
@@ -417,6 +436,8 @@ def build(
         float | None, typer.Option(min=0.0, help="Hours to hold out beside the releases' own test.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of splits and packing.")] = None,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -430,7 +451,7 @@ def build(
 
     space, catalogue = _open(workspace)
     config = space.config.build
-    if check_media(space, catalogue).failed:
+    if check_media(space, catalogue, _workers(space, engine, workers)).failed:
         console.say("warning: some clips cannot be read; which: corpus status --json")
     plan = make_plan(
         catalogue,
@@ -474,6 +495,8 @@ def verify(
     proxy: ProxyOption = None,
     no_check_certificate: NoCheckCertificateOption = False,
     no_sleep: NoSleepOption = False,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -495,7 +518,7 @@ def verify(
     )
     problems = []
     for problem in chain(
-        checks.check_media(space, catalogue),
+        checks.check_media(space, catalogue, _workers(space, engine, workers)),
         checks.check_datasets(space, catalogue),
         checks.check_licences(catalogue, options) if licenses else (),
     ):

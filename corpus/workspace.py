@@ -84,6 +84,14 @@ class BuildConfig:
 
 
 @dataclass(frozen=True)
+class EngineConfig:
+    """Where work is done: see `corpus.engine.Workers`."""
+
+    name: str = "local"
+    workers: int | None = None
+
+
+@dataclass(frozen=True)
 class Config:
     """`corpus.toml`. Paths in it are relative to the workspace."""
 
@@ -95,6 +103,7 @@ class Config:
     label: LabelConfig = field(default_factory=LabelConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
     build: BuildConfig = field(default_factory=BuildConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
 
 
 _SECTIONS = {
@@ -104,6 +113,7 @@ _SECTIONS = {
     "label": LabelConfig,
     "verdict": VerdictConfig,
     "build": BuildConfig,
+    "engine": EngineConfig,
 }
 
 _TEMPLATE = """\
@@ -133,6 +143,10 @@ name = "main"
 # tokenizer = "openai/whisper-small"  # of the model to be trained: exact token counts fill windows
 dev_hours = 1.0    # taken from whole channels and speakers; of a small corpus, a tenth at most
 test_hours = 1.0
+
+[engine]
+name = "local"     # or ray: the cluster at RAY_ADDRESS
+# workers = 4      # processes, or Ray actors; default: this process, or all of the cluster
 """
 
 
