@@ -66,8 +66,6 @@ def draw(portions: Sequence[Portion], mix: Mix, *, seed: int) -> Drawn:
     numbers = [*mix.weights.values(), *mix.max_hours.values(), *mix.max_epochs.values()]
     if mix.temperature < 1 or min(numbers, default=0) < 0:
         raise ValueError("a temperature is 1 or more, and weights and caps are 0 or more")
-    if mix == Mix():
-        return Drawn([1] * len(portions), Counter())
     wanted = _weights(portions, mix)
     chances = [_chance(seed, portion.id) for portion in portions]
     copies = [
