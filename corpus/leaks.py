@@ -85,18 +85,20 @@ class Index:
 
     def find(self, item: Known) -> list[Leak]:
         """All that a segment of train shares with what is held out, one leak of each kind."""
-        found = [
-            (RECORDING, self.recordings.get(item.recording)),
-            (AUDIO, None if item.audio is None else self.audio.get(item.audio)),
-            (SPEAKER, None if item.speaker is None else self.speakers.get(item.speaker)),
-        ]
+        found = []
+        if item.recording in self.recordings:
+            found.append((RECORDING, self.recordings[item.recording]))
+        if item.audio is not None and item.audio in self.audio:
+            found.append((AUDIO, self.audio[item.audio]))
+        if item.speaker is not None and item.speaker in self.speakers:
+            found.append((SPEAKER, self.speakers[item.speaker]))
         units = _units(item.text)
-        if (held := self.texts.get(" ".join(units))) is not None:
-            found.append((TEXT, held))
-        elif self.grams:
-            shared = (self.grams[gram] for gram in _grams(units) if gram in self.grams)
-            found.append((WORDS, next(shared, None)))
-        return [Leak(item.id, why, held) for why, held in found if held is not None]
+        text = " ".join(units)
+        if text in self.texts:
+            found.append((TEXT, self.texts[text]))
+        elif not self.grams.keys().isdisjoint(_grams(units)):
+            found.append((WORDS, next(self.grams[g] for g in _grams(units) if g in self.grams)))
+        return [Leak(item.id, why, held) for why, held in found]
 
 
 def find_leaks(train: Iterable[Known], held_out: Iterable[Known]) -> Found:
@@ -165,5 +167,4 @@ def _counts(units: Sequence[str]) -> bool:
 def _grams(units: Sequence[str]) -> Iterator[int]:
     """Hashes of all runs of eight words, or of twenty letters."""
     size = NGRAM_WORDS if max(map(len, units), default=0) > 1 else NGRAM_LETTERS
-    for start in range(len(units) - size + 1):
-        yield hash(tuple(units[start : start + size]))
+    return map(hash, zip(*(units[start:] for start in range(size)), strict=False))

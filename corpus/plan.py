@@ -7,11 +7,13 @@ segment, text and setting, so an equal second build knows that there is nothing 
 A million segments are planned in memory, some 600 bytes each: rows of columns, no mapped objects.
 """
 
+import gc
 import hashlib
 import random
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -153,6 +155,19 @@ def count_tokens(tokenizer: str | None) -> TokenCounter:
     ]
 
 
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """No garbage collector: what planning makes has no cycles, and it is looked at in vain."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_no_collections()
 def make_plan(
     workspace: Workspace,
     catalogue: Catalogue,
@@ -483,18 +498,19 @@ def _same_audio(
     for media in theirs.values():
         lengths[_release(media)].append(media.duration_ms)
     lengths[""] += [round(row.seconds * 1000) for row in foreign]
-    for some in lengths.values():
-        some.sort()
-
-    def could_be(media: Media) -> bool:
-        release = _release(media)
-        return any(
-            _is_near(media.duration_ms, some)
+    releases = {_release(media) for media in ours.values()}
+    to_others = {
+        release: sorted(
+            length
             for other, some in lengths.items()
             if not release or other != release
+            for length in some
         )
-
-    candidates = [media for media in ours.values() if could_be(media)]
+        for release in releases
+    }
+    candidates = [
+        media for media in ours.values() if _is_near(media.duration_ms, to_others[_release(media)])
+    ]
     if not candidates:
         return {}
     near = sorted({media.duration_ms for media in candidates})
@@ -654,13 +670,11 @@ def _train_windows(
 
 def _piece(name: str, run: Run) -> pack.Piece:
     media = run[0].media
-    return pack.Piece(
-        name,
-        (run[-1].end_ms - run[0].start_ms) / 1000,
-        sum(item.tokens for item in run) + pack.TIMESTAMP_TOKENS * (len(run) - 1),
-        media.language,
-        media.group,
-    )
+    tokens = run[0].tokens
+    for item in run[1:]:
+        tokens += item.tokens + pack.TIMESTAMP_TOKENS
+    seconds = (run[-1].end_ms - run[0].start_ms) / 1000
+    return pack.Piece(name, seconds, tokens, media.language, media.group)
 
 
 def _fingerprint(rows: Mapping[str, Sequence[Window]], settings: Mapping[str, Any]) -> str:
