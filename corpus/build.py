@@ -1,24 +1,26 @@
-"""From verdicts to a frozen dataset: plan the splits and windows, then write the rows.
+"""From a plan to a frozen dataset: see that the media are there, cut and join, write the rows.
 
-The plan comes first and needs no audio. Its fingerprint covers every segment, text and setting, so
-an equal second build knows that there is nothing to do.
+Rows are read, decoded and encoded by worker processes and come back in the order of the plan, so
+the files are the same bytes whoever made them. What is in memory is the plan and a row for each
+worker, however large the corpus is.
 """
 
 import hashlib
 import json
-import random
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import numpy as np
 from sqlalchemy import select
-from sqlalchemy.orm import joinedload
 
-from corpus import __version__, audio, console, engine, pack
-from corpus.catalogue import Catalogue, Recording, Segment, Transcript, Verdict, segment_id
+from corpus import __version__, audio, console, engine, leaks, pack
+from corpus.catalogue import Catalogue, Recording, Segment, Verdict
 from corpus.dataset import (
+    GRID_SAMPLES,
     Credit,
     LabelledSegment,
     Row,
@@ -29,86 +31,22 @@ from corpus.dataset import (
     write_dataset,
 )
 from corpus.errors import ItemError, UserError
-from corpus.segment import HARD_GAP_SECONDS, MAX_SECONDS
-from corpus.split import Split, assign_splits
-from corpus.workspace import Workspace
+from corpus.pieces import faded
+from corpus.plan import Kept, Plan, Run, Window, make_plan, media_paths
+from corpus.segment import MAX_SECONDS
+from corpus.workspace import BuildConfig, Workspace
 
-SPLITS = ("train", "dev", "test")
-HELD_OUT = ("dev", "test")
+GRID_MS = 1000 // pack.STEPS_PER_SECOND
 
-SILENCE_BY = ("subtitle", "review")
-"""Kinds of transcript whose empty text means that nothing is said."""
+AHEAD_ROWS = 200
+"""Rows whose media are looked up at a time."""
 
 
 class FrozenError(UserError):
     """A dataset of this name was built from another state of the corpus."""
 
 
-@dataclass(frozen=True)
-class Kept:
-    """A segment that the verdict keeps, with the transcript it is trained on."""
-
-    id: str
-    recording_id: str
-    start_ms: int
-    end_ms: int
-    text: str
-    label_kind: str
-    tokens: int
-    recording: Recording
-    previous_text: str | None
-
-    @property
-    def seconds(self) -> float:
-        """Length in seconds."""
-        return (self.end_ms - self.start_ms) / 1000
-
-    @property
-    def span_id(self) -> str:
-        """The id that a segment of these bounds has; a segment keeps its id when they move."""
-        return segment_id(self.recording_id, self.start_ms, self.end_ms)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a dataset will hold, before any audio is read."""
-
-    rows: dict[str, list[tuple[Kept, ...]]]
-    left_out: dict[str, int]
-    """Number of segments by the reason why they are in no split."""
-    warnings: list[str]
-    settings: dict[str, Any]
-    fingerprint: str
-
-    @property
-    def kept(self) -> Iterator[Kept]:
-        """All segments in all rows."""
-        return (item for rows in self.rows.values() for row in rows for item in row)
-
-
-def count_tokens(tokenizer: str | None) -> Callable[[str], int]:
-    """How many tokens a text has: exactly with a tokenizer's folder or name, else at most.
-
-    Raises:
-        UserError: there is no tokenizer at that place.
-    """
-    if tokenizer is None:
-        return pack.token_bound
-    from tokenizers import Tokenizer
-
-    path = Path(tokenizer).expanduser()
-    if tokenizer.startswith((".", "/", "~")) and not path.is_dir():
-        raise UserError(f"no tokenizer at {tokenizer}: no such folder")
-    try:
-        loaded = (
-            Tokenizer.from_file(str(path / "tokenizer.json"))
-            if path.is_dir()
-            else Tokenizer.from_pretrained(tokenizer)
-        )
-    except Exception as error:  # the library raises bare Exceptions
-        reason = " ".join(str(error).split())
-        raise UserError(f"no tokenizer at {tokenizer}: {reason}") from None
-    return lambda text: len(loaded.encode(f" {text}", add_special_tokens=False).ids)
+# --- media --------------------------------------------------------------------------------------
 
 
 def check_media(
@@ -160,197 +98,34 @@ def _digest(clip: _Clip) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def make_plan(
+# --- building -----------------------------------------------------------------------------------
+
+
+def plan_dataset(
+    workspace: Workspace,
     catalogue: Catalogue,
-    *,
-    tokenizer: str | None,
-    dev_hours: float,
-    test_hours: float,
-    seed: int,
+    settings: BuildConfig,
+    workers: engine.Workers = engine.HERE,
 ) -> Plan:
-    """Assign every kept segment to a split, and the train segments to windows.
+    """The plan of the dataset `settings.name`, leaving out what other datasets test on.
 
-    A speaker, channel or recording is in one split only: a source's own, else by hash. Dev and
-    test hold single segments, and none that only a model has labelled: a WER is measured against
-    people's words.
-
-    Raises:
-        UserError: there is nothing to build from.
+    One that is there already is planned against those that were there before it.
     """
-    kept, left_out = _kept_segments(catalogue, count_tokens(tokenizer))
-    if not kept:
-        raise UserError(
-            "no segment is kept: see `corpus status`; then review some, or choose another "
-            "`corpus verdict --preset`"
-        )
-    seconds: dict[str, float] = defaultdict(float)
-    given: dict[str, set[str]] = defaultdict(set)
-    for item in kept:
-        seconds[item.recording.group] += item.seconds
-        if item.recording.split:
-            given[item.recording.group].add(item.recording.split)
-    # What a source puts into test stays out of train wherever else the same speaker turns up.
-    fixed = {group: cast(Split, max(splits, key=SPLITS.index)) for group, splits in given.items()}
-    assigned = assign_splits(
-        seconds,
-        dev_seconds=dev_hours * 3600,
-        test_seconds=test_hours * 3600,
-        fixed=fixed,
-        salt=str(seed),
-    )
-    placed = [(i, i.recording.split or assigned.splits[i.recording.group]) for i in kept]
-    held_out_audio = {item.recording.sha256 for item, split in placed if split in HELD_OUT}
-    singles: dict[str, list[Kept]] = {split: [] for split in SPLITS}
-    for item, split in placed:
-        if split == "train" and item.recording.sha256 in held_out_audio:
-            left_out["train: the same audio is held out"] += 1
-        elif split in HELD_OUT and item.label_kind == "pseudo":
-            left_out[f"{split}: labelled by a model only"] += 1
-        elif split in HELD_OUT and not item.text:
-            left_out[f"{split}: nothing is said"] += 1
-        else:
-            singles[split].append(item)
-    rows: dict[str, list[tuple[Kept, ...]]] = {
-        "train": _windows(singles["train"], seed),
-        "dev": [(item,) for item in singles["dev"]],
-        "test": [(item,) for item in singles["test"]],
-    }
-    settings = {
-        # By name: the place of a folder must not make another dataset of the same windows.
-        "tokenizer": Path(tokenizer).name if tokenizer and Path(tokenizer).is_dir() else tokenizer,
-        "dev_hours": dev_hours,
-        "test_hours": test_hours,
-        "seed": seed,
-        "thresholds": sorted(_thresholds(catalogue)),
-    }
-    return Plan(
-        rows=rows,
-        left_out=dict(left_out),
-        warnings=[
-            *(assigned.warnings or _missing(rows, {"dev": dev_hours, "test": test_hours})),
-            *_shared_speakers(given),
-            *_emptied(singles, left_out),
-        ],
-        settings=settings,
-        fingerprint=_fingerprint(rows, settings),
-    )
+    names = _manifest(workspace.datasets / settings.name).get("settings", {}).get("against")
+    if names is None:
+        names = [
+            path.name for path in workspace.datasets.glob("[!.]*") if path.name != settings.name
+        ]
+    return make_plan(workspace, catalogue, settings, against=sorted(names), workers=workers)
 
 
-def _missing(rows: dict[str, list[tuple[Kept, ...]]], asked: dict[str, float]) -> Iterator[str]:
-    for split, hours in asked.items():
-        if hours and not rows[split]:
-            yield f"{split} is empty: the sources bring none, and no other speaker is left for it"
-
-
-def _shared_speakers(given: dict[str, set[str]]) -> Iterator[str]:
-    shared = sum(len(splits) > 1 for splits in given.values())
-    if shared:
-        yield f"{shared} speaker(s) are in more than one split of their own source; kept so"
-
-
-def _emptied(singles: dict[str, list[Kept]], left_out: Counter[str]) -> Iterator[str]:
-    for split in HELD_OUT:
-        out = left_out[f"{split}: labelled by a model only"]
-        if out and not singles[split]:
-            yield f"{split} is empty: only a model has labelled its {out} segments; review some"
-
-
-def _kept_segments(
-    catalogue: Catalogue, tokens_in: Callable[[str], int]
-) -> tuple[list[Kept], Counter[str]]:
-    room = pack.MAX_TOKENS - pack.SPECIAL_TOKENS - pack.TIMESTAMP_TOKENS
-    left_out: Counter[str] = Counter()
-    kept: list[Kept] = []
-    with catalogue.session() as session:
-        rows = session.execute(
-            select(Segment, Verdict, Transcript)
-            .outerjoin(Segment.verdict)
-            .outerjoin(Transcript, Transcript.id == Verdict.transcript_id)
-            .join(Segment.recording)
-            .options(joinedload(Segment.recording))
-        ).all()
-    # Not in SQL: every database has an order of letters of its own.
-    rows = sorted(rows, key=lambda row: (row[0].recording_id, row[0].start_ms))
-    before: Kept | None = None
-    for segment, verdict, transcript in rows:
-        reason = _unfit(segment.recording, verdict, transcript)
-        tokens = 0 if reason else tokens_in(transcript.text)
-        if tokens > room:
-            reason = f"more than {room} tokens"
-        if reason:
-            left_out[reason] += 1
-            before = None  # something was said here, so what follows has no known predecessor
-            continue
-        follows = (
-            before is not None
-            and before.recording_id == segment.recording_id
-            and segment.start_ms - before.end_ms <= HARD_GAP_SECONDS * 1000
-        )
-        before = Kept(
-            id=segment.id,
-            recording_id=segment.recording_id,
-            start_ms=segment.start_ms,
-            end_ms=segment.end_ms,
-            text=transcript.text,
-            label_kind=transcript.kind,
-            tokens=tokens,
-            recording=segment.recording,
-            previous_text=(before.text or None) if follows and before else None,
-        )
-        kept.append(before)
-    return kept, left_out
-
-
-def _unfit(
-    recording: Recording, verdict: Verdict | None, transcript: Transcript | None
-) -> str | None:
-    """Why a segment cannot be in a dataset; None where it can."""
-    if verdict is None:
-        return "no verdict yet"
-    if verdict.verdict != "keep":
-        return f"verdict {verdict.verdict}"
-    if recording.sha256 is None:
-        return "media cannot be read"
-    if transcript and (transcript.text or transcript.kind in SILENCE_BY):
-        return None
-    return "no text"
-
-
-def _thresholds(catalogue: Catalogue) -> Sequence[str]:
-    with catalogue.session() as session:
-        return session.scalars(select(Verdict.thresholds).distinct()).all()
-
-
-def _windows(items: Sequence[Kept], seed: int) -> list[tuple[Kept, ...]]:
-    """Windows of the segments; one in which nothing is said is alone, to be told by its token."""
-    shuffled = [item for item in items if item.text]
-    random.Random(seed).shuffle(shuffled)
-    quiet = [(item,) for item in items if not item.text]
-    by_id = {item.id: item for item in items}
-    pieces = (
-        pack.Piece(
-            id=item.id,
-            seconds=item.seconds,
-            tokens=item.tokens,
-            language=item.recording.language,
-            speaker=item.recording.group,
-        )
-        for item in shuffled
-    )
-    packed = pack.pack(pieces, seed=seed)
-    return [tuple(by_id[piece.id] for piece in window) for window in packed] + quiet
-
-
-def _fingerprint(rows: dict[str, list[tuple[Kept, ...]]], settings: dict[str, Any]) -> str:
-    content = [
-        [split, [[(i.span_id, i.text, i.label_kind) for i in row] for row in split_rows]]
-        for split, split_rows in rows.items()
-    ]
-    document = json.dumps([content, settings], ensure_ascii=False, sort_keys=True)
-    return hashlib.sha256(document.encode()).hexdigest()
-
-
-def build(workspace: Workspace, name: str, plan: Plan) -> tuple[Path, bool]:
+def build(
+    workspace: Workspace,
+    catalogue: Catalogue,
+    name: str,
+    plan: Plan,
+    workers: engine.Workers = engine.HERE,
+) -> tuple[Path, bool]:
     """Write the planned dataset, unless it is there already.
 
     Returns:
@@ -364,59 +139,100 @@ def build(workspace: Workspace, name: str, plan: Plan) -> tuple[Path, bool]:
         raise UserError(f"{name!r} is no name for a dataset; use letters, digits, - and _")
     folder = workspace.datasets / name
     if folder.exists():
-        if _built_fingerprint(folder) == plan.fingerprint:
+        if _manifest(folder).get("fingerprint") == plan.fingerprint:
             return folder, False
         raise FrozenError(
             f"{folder} was built from another state of the corpus or with other settings, and a "
             "dataset is frozen; build under another name"
         )
-    totals = {split: _totals(rows) for split, rows in plan.rows.items()}
+    totals = {split: split_totals(windows) for split, windows in plan.rows.items()}
+    seconds = _seconds_by(plan, lambda item: item.label_kind)
     write_dataset(
         folder,
-        {split: _read_rows(workspace, split, rows) for split, rows in plan.rows.items() if rows},
+        {
+            split: _rows(workspace, catalogue, split, windows, plan, workers)
+            for split, windows in plan.rows.items()
+            if windows
+        },
         readme=dataset_card(
             name,
-            languages=sorted({item.recording.language for item in plan.kept}),
+            languages=sorted({item.media.language for item in plan.kept}),
             splits=totals,
-            licences=_seconds_by(plan, lambda item: item.recording.licence),
-            label_kinds=_seconds_by(plan, lambda item: item.label_kind),
-            redistributable=all(item.recording.redistributable for item in plan.kept),
+            licences=_seconds_by(plan, lambda item: item.media.licence),
+            label_kinds=seconds,
+            redistributable=all(item.media.redistributable for item in plan.kept),
         ),
-        attribution=attribution_md(name, _credits(plan)),
+        attribution=attribution_md(name, _credits(catalogue, plan)),
         manifest={
             "name": name,
             "version": __version__,
             "fingerprint": plan.fingerprint,
             "settings": plan.settings,
             "left_out": plan.left_out,
-            "warnings": plan.warnings,
-            "hours_by_label_kind": {
-                kind: seconds / 3600
-                for kind, seconds in _seconds_by(plan, lambda item: item.label_kind).items()
+            "leaks": {
+                "counts": leaks.counts(plan.leaks),
+                "segments": [leak._asdict() for leak in plan.leaks],
             },
+            "repeated": plan.repeated,
+            "warnings": plan.warnings,
+            "hours_by_label_kind": {kind: value / 3600 for kind, value in seconds.items()},
             "splits": {split: vars(total) for split, total in totals.items()},
         },
     )
     return folder, True
 
 
-def _built_fingerprint(folder: Path) -> str | None:
+def _manifest(folder: Path) -> dict[str, Any]:
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        found = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return None
-    fingerprint: str | None = manifest.get("fingerprint")
-    return fingerprint
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
-def _totals(rows: Sequence[tuple[Kept, ...]]) -> SplitTotals:
-    steps = sum(pack.grid_steps(item.seconds) for row in rows for item in row)
+def split_totals(windows: Sequence[Window]) -> SplitTotals:
+    """Rows, segments, seconds of audio and of speech of a split."""
+    steps = sum(pack.grid_steps(_run_seconds(run)) for window in windows for run in window)
+    items = [item for window in windows for run in window for item in run]
     return SplitTotals(
-        rows=len(rows),
-        segments=sum(len(row) for row in rows),
+        rows=len(windows),
+        segments=len(items),
         seconds=steps / pack.STEPS_PER_SECOND,
-        speech_seconds=sum(item.seconds for row in rows for item in row if item.text),
+        speech_seconds=sum(item.seconds for item in items if item.text),
     )
+
+
+def plan_totals(plan: Plan) -> Iterator[tuple[str, int, int, float, str]]:
+    """Of each split its rows, segments, hours of audio, and how full the rows are."""
+    for split, windows in plan.rows.items():
+        total = split_totals(windows)
+        room = total.rows * pack.WINDOW_SECONDS
+        filled = f"{total.seconds / room:.1%}" if room else ""
+        yield split, total.rows, total.segments, total.seconds / 3600, filled
+
+
+def plan_rows(windows: Iterable[Window]) -> Iterator[dict[str, Any]]:
+    """The rows of a split as they are planned: what lies where in the recordings (seconds)."""
+    for window in windows:
+        yield {
+            "language": window[0][0].media.language,
+            "previous_text": window[0][0].previous_text if len(window) == 1 else None,
+            "segments": [
+                {
+                    "segment_id": item.id,
+                    "start": item.start_ms / 1000,
+                    "end": item.end_ms / 1000,
+                    "text": item.text,
+                    "tokens": item.tokens,
+                }
+                for run in window
+                for item in run
+            ],
+        }
+
+
+def _run_seconds(run: Run) -> float:
+    return (run[-1].end_ms - run[0].start_ms) / 1000
 
 
 def _seconds_by(plan: Plan, key: Callable[[Kept], str]) -> dict[str, float]:
@@ -426,51 +242,141 @@ def _seconds_by(plan: Plan, key: Callable[[Kept], str]) -> dict[str, float]:
     return dict(sorted(seconds.items()))
 
 
-def _credits(plan: Plan) -> Iterator[Credit]:
-    seconds: dict[str, float] = defaultdict(float)
-    recordings: dict[str, Recording] = {}
+def _credits(catalogue: Catalogue, plan: Plan) -> Iterator[Credit]:
+    used: dict[str, float] = defaultdict(float)
     for item in plan.kept:
-        # One line for each video, one for a release of a hundred thousand clips, one for own files.
-        work = _link(item.recording) or item.recording.source
-        seconds[work] += item.seconds
-        recordings[work] = item.recording
-    for work, recording in sorted(recordings.items()):
-        yield Credit(
-            title=(recording.title if _link(recording) else None) or work,
-            author=recording.channel or "",
-            url=_link(recording),
-            licence=recording.licence,
-            seconds=seconds[work],
-        )
+        used[item.media.id] += item.seconds
+    # One line for each video, one for a release of a hundred thousand clips, one for own files.
+    credits: dict[str, Credit] = {}
+    with catalogue.session() as session:
+        for ids in engine.batches(sorted(used), 500):
+            query = select(
+                Recording.id,
+                Recording.url,
+                Recording.title,
+                Recording.channel,
+                Recording.source,
+                Recording.licence,
+            ).where(Recording.id.in_(ids))
+            for recording, url, title, channel, source, licence in session.execute(query):
+                # The place of a file on a disk is nobody's business.
+                link = url if url and url.startswith("http") else ""
+                work = link or source
+                before = credits[work].seconds if work in credits else 0.0
+                credits[work] = Credit(
+                    title=(title if link else None) or work,
+                    author=channel or "",
+                    url=link,
+                    licence=licence,
+                    seconds=before + used[recording],
+                )
+    yield from (credits[work] for work in sorted(credits))
 
 
-def _link(recording: Recording) -> str:
-    """Where a recording is published; the place of a file on a disk is nobody's business."""
-    return recording.url if recording.url and recording.url.startswith("http") else ""
+# --- rows ---------------------------------------------------------------------------------------
 
 
-def _read_rows(workspace: Workspace, split: str, rows: Sequence[tuple[Kept, ...]]) -> Iterator[Row]:
-    for index, row in enumerate(console.progress(rows, desc=f"build {split}", unit="row")):
-        yield window_row(
-            f"{split}-{index:07d}" if split == "train" else row[0].id,
-            [_labelled(workspace, item) for item in row],
-            language=row[0].recording.language,
-            # A prompt is what was said just before; windows of strangers have none.
-            previous_text=row[0].previous_text if len(row) == 1 else None,
-        )
+@dataclass(frozen=True)
+class _Order:
+    """A row to be made, with all that a worker needs for it."""
+
+    index: int
+    id: str
+    runs: tuple[tuple[Path, Run], ...]
+    previous_text: str | None
+    gap_samples: int
 
 
-def _labelled(workspace: Workspace, item: Kept) -> LabelledSegment:
-    path = workspace.path(item.recording.media_path)
-    return LabelledSegment(
-        pcm=audio.read_span(path, item.start_ms, item.end_ms),
-        text=item.text,
-        speaker=item.recording.group,
-        source=item.recording.source,
-        segment_id=item.id,
-        licence=item.recording.licence,
-        label_kind=item.label_kind,
-        redistributable=item.recording.redistributable,
-        cut_before=item.start_ms > 0,
-        cut_after=item.end_ms < item.recording.duration_ms,
+def _rows(
+    workspace: Workspace,
+    catalogue: Catalogue,
+    split: str,
+    windows: Sequence[Window],
+    plan: Plan,
+    workers: engine.Workers,
+) -> Iterator[Row]:
+    gap_samples = pack.grid_steps(plan.settings["gap_seconds"]) * GRID_SAMPLES
+
+    def orders() -> Iterator[_Order]:
+        for start in range(0, len(windows), AHEAD_ROWS):
+            some = windows[start : start + AHEAD_ROWS]
+            ids = sorted({run[0].media.id for window in some for run in window})
+            paths = media_paths(workspace, catalogue, ids)
+            for index, window in enumerate(some, start=start):
+                yield _Order(
+                    index,
+                    f"{split}-{index:07d}" if split == "train" else window[0][0].id,
+                    tuple((paths[run[0].media.id], run) for run in window),
+                    # A prompt is what was said just before; windows of strangers have none.
+                    window[0][0].previous_text if len(window) == 1 else None,
+                    gap_samples,
+                )
+
+    made = engine.outcomes(
+        ([order] for order in orders()), engine.Each(_make_row), most=len(windows), workers=workers
     )
+    rows = _in_order(made)
+    yield from console.progress(rows, total=len(windows), desc=f"build {split}", unit="row")
+
+
+def _in_order(
+    made: Generator[tuple[list[_Order], list[Row | ItemError]], None, None],
+) -> Iterator[Row]:
+    """The rows in the order in which they were asked for; the first that failed ends it."""
+    early: dict[int, Row] = {}
+    turn = 0
+    with closing(made):
+        for orders, rows in made:
+            for order, row in zip(orders, rows, strict=True):
+                if isinstance(row, ItemError):
+                    raise row
+                early[order.index] = row
+            while turn in early:
+                yield early.pop(turn)
+                turn += 1
+
+
+def _make_row(order: _Order) -> Row:
+    segments: list[LabelledSegment] = []
+    for position, (path, run) in enumerate(order.runs):
+        segments += _cut(path, run, order.gap_samples if position < len(order.runs) - 1 else 0)
+    return window_row(
+        order.id,
+        segments,
+        language=order.runs[0][1][0].media.language,
+        previous_text=order.previous_text,
+    )
+
+
+def _cut(path: Path, run: Run, gap_samples: int) -> Iterable[LabelledSegment]:
+    """The segments of a run, each with the pause after it, cut where the 0.02 s grid is.
+
+    The audio of a run is whole: nothing is added or faded between its segments. `gap_samples` of
+    silence follow the last one.
+    """
+    media, first = run[0].media, run[0].start_ms
+    pcm = audio.read_span(path, first, run[-1].end_ms)
+    starts = [(item.start_ms - first) // GRID_MS * GRID_SAMPLES for item in run]
+    for position, item in enumerate(run):
+        is_last = position == len(run) - 1
+        stop = pcm.size if is_last else starts[position + 1]
+        piece = pcm[starts[position] : stop]
+        end = -((first - item.end_ms) // GRID_MS) * GRID_SAMPLES
+        pause = 0 if is_last else max(0, stop - end)
+        if is_last and gap_samples:
+            piece = faded(piece, into=False, out=item.end_ms < media.duration_ms)
+            piece = np.pad(piece, (0, -piece.size % GRID_SAMPLES + gap_samples))
+            pause = gap_samples
+        yield LabelledSegment(
+            pcm=piece,
+            text=item.text,
+            speaker=media.group,
+            source=media.source,
+            segment_id=item.id,
+            licence=media.licence,
+            label_kind=item.label_kind,
+            redistributable=media.redistributable,
+            cut_before=position == 0 and item.start_ms > 0,
+            cut_after=is_last and not pause and item.end_ms < media.duration_ms,
+            pause_samples=pause,
+        )

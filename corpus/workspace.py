@@ -79,13 +79,19 @@ class VerdictConfig:
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """How the dataset is built."""
+    """How the dataset is built. Names in the tables are those of sources and kinds of label."""
 
     name: str = "main"
     tokenizer: str | None = None
     dev_hours: float = 1.0
     test_hours: float = 1.0
     seed: int = 0
+    single_share: float = 0.02
+    gap_seconds: float = 0.0
+    temperature: float = 1.0
+    weights: dict[str, float] = field(default_factory=dict)
+    max_hours: dict[str, float] = field(default_factory=dict)
+    max_epochs: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -151,6 +157,9 @@ name = "main"
 # tokenizer = "openai/whisper-small"  # of the model to be trained: exact token counts fill windows
 dev_hours = 1.0    # taken from whole channels and speakers; of a small corpus, a tenth at most
 test_hours = 1.0
+# weights = {{ review = 2 }}      # how often: of a source, or of subtitle, pseudo, review, release
+# max_hours = {{ youtube = 100 }}
+# temperature = 2.0              # above 1: small sources are repeated
 
 [engine]
 name = "local"     # or ray: the cluster at RAY_ADDRESS
@@ -281,5 +290,9 @@ def _fits(value: Any, hint: Any) -> bool:
     """Whether a value of TOML is what a setting's type asks for."""
     if get_origin(hint) is list:
         return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
+    if get_origin(hint) is dict:
+        return isinstance(value, dict) and all(
+            _fits(item, get_args(hint)[1]) for item in value.values()
+        )
     kinds = get_args(hint) or (hint,)
     return type(value) in kinds or (type(value) is int and float in kinds)
