@@ -9,7 +9,7 @@ import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,20 +17,22 @@ from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
 from corpus import __version__, audio, console, engine, pack
+from corpus.card import Credit, Speech, SplitTotals, attribution_md, dataset_card
 from corpus.catalogue import Catalogue, Recording, Segment, Transcript, Verdict
+from corpus.chunks import chunks, draw
 from corpus.dataset import (
-    Credit,
+    SHARD_SECONDS,
     LabelledSegment,
+    PlannedRow,
     Row,
-    SplitTotals,
-    attribution_md,
-    dataset_card,
+    read_manifest,
     window_row,
     write_dataset,
 )
 from corpus.errors import ItemError, UserError
 from corpus.segment import HARD_GAP_SECONDS, MAX_SECONDS
 from corpus.split import Split, assign_splits
+from corpus.verdict import read_thresholds
 from corpus.workspace import Workspace
 
 SPLITS = ("train", "dev", "test")
@@ -298,20 +300,38 @@ def _thresholds(catalogue: Catalogue) -> Sequence[str]:
 
 
 def _windows(items: Sequence[Kept], seed: int) -> list[tuple[Kept, ...]]:
+    """Pack neighbourhoods of some hours, each by itself: a change leaves the others' windows alone.
+
+    What may be handed on never shares a window with what may not, so that a dataset can be
+    published without taking windows apart.
+    """
+    by_id = {item.id: item for item in items}
+    # A voice stays together, voices of one source do not.
+    ordered = sorted(items, key=lambda item: (draw(item.recording.group), item.recording.group))
+    return [
+        tuple(by_id[piece.id] for piece in window)
+        for shared in (True, False)
+        for neighbourhood in chunks(
+            (item for item in ordered if item.recording.redistributable is shared),
+            key=lambda item: item.id,
+            size=lambda item: item.seconds,
+            limit=SHARD_SECONDS,
+        )
+        for window in pack.pack(_pieces(neighbourhood, seed), seed=seed)
+    ]
+
+
+def _pieces(items: Sequence[Kept], seed: int) -> Iterator[pack.Piece]:
     shuffled = list(items)
     random.Random(seed).shuffle(shuffled)
-    by_id = {item.id: item for item in items}
-    pieces = (
-        pack.Piece(
+    for item in shuffled:
+        yield pack.Piece(
             id=item.id,
             seconds=item.seconds,
             tokens=item.tokens,
             language=item.recording.language,
             speaker=item.recording.group,
         )
-        for item in shuffled
-    )
-    return [tuple(by_id[piece.id] for piece in window) for window in pack.pack(pieces, seed=seed)]
 
 
 def _fingerprint(rows: dict[str, list[tuple[Kept, ...]]], settings: dict[str, Any]) -> str:
@@ -320,7 +340,7 @@ def _fingerprint(rows: dict[str, list[tuple[Kept, ...]]], settings: dict[str, An
         for split, split_rows in rows.items()
     ]
     document = json.dumps([content, settings], ensure_ascii=False, sort_keys=True)
-    return hashlib.sha256(document.encode()).hexdigest()
+    return _hash(document)
 
 
 def build(workspace: Workspace, name: str, plan: Plan) -> tuple[Path, bool]:
@@ -337,25 +357,31 @@ def build(workspace: Workspace, name: str, plan: Plan) -> tuple[Path, bool]:
         raise UserError(f"{name!r} is no name for a dataset; use letters, digits, - and _")
     folder = workspace.datasets / name
     if folder.exists():
-        if _built_fingerprint(folder) == plan.fingerprint:
+        if read_manifest(folder).get("fingerprint") == plan.fingerprint:
             return folder, False
         raise FrozenError(
             f"{folder} was built from another state of the corpus or with other settings, and a "
             "dataset is frozen; build under another name"
         )
     totals = {split: _totals(rows) for split, rows in plan.rows.items()}
-    write_dataset(
+    languages = sorted({item.recording.language for item in plan.kept})
+    speech = _speech(plan)
+    credits = list(_credits(plan))
+    thresholds = {version: _values(version) for version in plan.settings["thresholds"]}
+    linked = write_dataset(
         folder,
-        {split: _read_rows(workspace, split, rows) for split, rows in plan.rows.items() if rows},
+        {split: _planned(workspace, split, rows) for split, rows in plan.rows.items() if rows},
+        reuse=sorted(workspace.datasets.glob("[!.]*")),
         readme=dataset_card(
             name,
-            languages=sorted({item.recording.language for item in plan.kept}),
+            languages=languages,
             splits=totals,
-            licences=_seconds_by(plan, lambda item: item.recording.licence),
-            label_kinds=_seconds_by(plan, lambda item: item.label_kind),
-            redistributable=all(item.recording.redistributable for item in plan.kept),
+            speech=speech,
+            left_out=plan.left_out,
+            settings=plan.settings,
+            thresholds=thresholds,
         ),
-        attribution=attribution_md(name, _credits(plan)),
+        attribution=attribution_md(name, credits),
         manifest={
             "name": name,
             "version": __version__,
@@ -363,23 +389,26 @@ def build(workspace: Workspace, name: str, plan: Plan) -> tuple[Path, bool]:
             "settings": plan.settings,
             "left_out": plan.left_out,
             "warnings": plan.warnings,
-            "hours_by_label_kind": {
-                kind: seconds / 3600
-                for kind, seconds in _seconds_by(plan, lambda item: item.label_kind).items()
-            },
-            "splits": {split: vars(total) for split, total in totals.items()},
+            "languages": languages,
+            "speech": [asdict(part) for part in speech],
+            "works": [asdict(credit) for credit in credits],
+            "thresholds": thresholds,
+            "splits": {split: asdict(total) for split, total in totals.items()},
         },
     )
+    if linked:
+        console.say(f"{linked} of its files are those of an earlier dataset")
     return folder, True
 
 
-def _built_fingerprint(folder: Path) -> str | None:
+def _values(version: str) -> dict[str, Any]:
+    """The thresholds of a built-in preset; those of one's own file are known by their hash only."""
+    preset = version.split("@")[0]
     try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    fingerprint: str | None = manifest.get("fingerprint")
-    return fingerprint
+        thresholds = read_thresholds(preset)
+    except UserError:
+        return {}
+    return asdict(thresholds) if thresholds.version(preset) == version else {}
 
 
 def _totals(rows: Sequence[tuple[Kept, ...]]) -> SplitTotals:
@@ -392,29 +421,47 @@ def _totals(rows: Sequence[tuple[Kept, ...]]) -> SplitTotals:
     )
 
 
-def _seconds_by(plan: Plan, key: Callable[[Kept], str]) -> dict[str, float]:
-    seconds: dict[str, float] = defaultdict(float)
-    for item in plan.kept:
-        seconds[key(item)] += item.seconds
-    return dict(sorted(seconds.items()))
+def _speech(plan: Plan) -> list[Speech]:
+    """How much speech there is of each kind."""
+    counts: Counter[tuple[str, str, str, str, bool]] = Counter()
+    seconds: dict[tuple[str, str, str, str, bool], float] = defaultdict(float)
+    for split, rows in plan.rows.items():
+        for item in (item for row in rows for item in row):
+            of = item.recording
+            kind = (split, of.source, of.licence, item.label_kind, of.redistributable)
+            counts[kind] += 1
+            seconds[kind] += item.seconds
+    return [Speech(*kind, counts[kind], seconds[kind]) for kind in sorted(counts)]
 
 
 def _credits(plan: Plan) -> Iterator[Credit]:
-    seconds: dict[str, float] = defaultdict(float)
-    recordings: dict[str, Recording] = {}
+    seconds: dict[tuple[str, str, bool], float] = defaultdict(float)
+    recordings: dict[tuple[str, str, bool], Recording] = {}
     for item in plan.kept:
-        # One line for each video, one for a release of a hundred thousand clips, one for own files.
-        work = _link(item.recording) or item.recording.source
+        of = item.recording
+        work = (_work(of), of.licence, of.redistributable)
         seconds[work] += item.seconds
-        recordings[work] = item.recording
-    for work, recording in sorted(recordings.items()):
+        recordings[work] = of
+    for work, of in sorted(recordings.items()):
         yield Credit(
-            title=(recording.title if _link(recording) else None) or work,
-            author=recording.channel or "",
-            url=_link(recording),
-            licence=recording.licence,
+            title=(of.title if _link(of) else None) or work[0],
+            author=of.channel or of.uploader or "",
+            url=_link(of),
+            licence=of.licence,
             seconds=seconds[work],
+            redistributable=of.redistributable,
         )
+
+
+def _work(recording: Recording) -> str:
+    """What a recording is credited as: each video, each own file that asks for credit (CC BY).
+
+    A release of a hundred thousand clips is one work, and so are own files without conditions.
+    """
+    if link := _link(recording):
+        return link
+    asks = recording.licence.startswith("CC-BY")
+    return (recording.title if asks else None) or recording.source
 
 
 def _link(recording: Recording) -> str:
@@ -422,28 +469,55 @@ def _link(recording: Recording) -> str:
     return recording.url if recording.url and recording.url.startswith("http") else ""
 
 
-def _read_rows(workspace: Workspace, split: str, rows: Sequence[tuple[Kept, ...]]) -> Iterator[Row]:
-    for index, row in enumerate(console.progress(rows, desc=f"build {split}", unit="row")):
-        yield window_row(
-            f"{split}-{index:07d}" if split == "train" else row[0].id,
-            [_labelled(workspace, item) for item in row],
-            language=row[0].recording.language,
-            # A prompt is what was said just before; windows of strangers have none.
-            previous_text=row[0].previous_text if len(row) == 1 else None,
-        )
+def _planned(
+    workspace: Workspace, split: str, rows: Sequence[tuple[Kept, ...]]
+) -> Iterator[PlannedRow]:
+    for row in rows:
+        ids = " ".join(item.id for item in row)
+        # By content: a number would change with every row before it.
+        yield _plan_row(workspace, f"{split}-{_hash(ids)[:16]}" if split == "train" else ids, row)
 
 
-def _labelled(workspace: Workspace, item: Kept) -> LabelledSegment:
-    path = workspace.path(item.recording.media_path)
-    return LabelledSegment(
-        pcm=audio.read_span(path, item.start_ms, item.end_ms),
-        text=item.text,
-        speaker=item.recording.group,
-        source=item.recording.source,
-        segment_id=item.id,
-        licence=item.recording.licence,
-        label_kind=item.label_kind,
-        redistributable=item.recording.redistributable,
-        cut_before=item.start_ms > 0,
-        cut_after=item.end_ms < item.recording.duration_ms,
+def _plan_row(workspace: Workspace, row_id: str, row: tuple[Kept, ...]) -> PlannedRow:
+    language = row[0].recording.language
+    # A prompt is what was said just before; windows of strangers have none.
+    previous_text = row[0].previous_text if len(row) == 1 else None
+
+    def read() -> Row:
+        segments = [
+            LabelledSegment(
+                pcm=audio.read_span(
+                    workspace.path(item.recording.media_path), item.start_ms, item.end_ms
+                ),
+                **_labels(item),
+            )
+            for item in row
+        ]
+        return window_row(row_id, segments, language=language, previous_text=previous_text)
+
+    made_of = [language, previous_text, [(i.recording.sha256, _labels(i)) for i in row]]
+    return PlannedRow(
+        id=row_id,
+        seconds=sum(pack.grid_steps(item.seconds) for item in row) / pack.STEPS_PER_SECOND,
+        fingerprint=_hash(json.dumps([row_id, *made_of], sort_keys=True)),
+        read=read,
     )
+
+
+def _labels(item: Kept) -> dict[str, Any]:
+    """All of a `LabelledSegment` but its sound."""
+    return {
+        "text": item.text,
+        "speaker": item.recording.group,
+        "source": item.recording.source,
+        "segment_id": item.id,
+        "licence": item.recording.licence,
+        "label_kind": item.label_kind,
+        "redistributable": item.recording.redistributable,
+        "cut_before": item.start_ms > 0,
+        "cut_after": item.end_ms < item.recording.duration_ms,
+    }
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import weakref
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus.audio import decode
+from corpus.card import SplitTotals, dataset_card
 from corpus.dataset import (
-    Credit,
+    SHARD_SECONDS,
     LabelledSegment,
-    SplitTotals,
-    attribution_md,
-    dataset_card,
+    PlannedRow,
     file_hashes,
+    read_manifest,
+    read_rows,
     read_split,
+    shards_of,
+    splits_of,
     window_row,
     write_dataset,
 )
@@ -52,6 +56,10 @@ def rows(count, samples=1600):
     for index in range(count):
         noise = np.random.default_rng(index).integers(-2000, 2000, samples).astype(np.int16)
         yield window_row(f"w{index}", [segment(noise, f"text {index}")], language="cs")
+
+
+def planned(row, fingerprint=None, read=None):
+    return PlannedRow(row["id"], row["duration"], fingerprint or row["text"], read or (lambda: row))
 
 
 # --- a row
@@ -159,28 +167,51 @@ def test_reading_never_imports_torchcodec(tmp_path):
     assert done.stdout.strip() == "text 1 b'fLaC'"
 
 
-def test_datasets_sees_the_splits_and_an_audio_column(tmp_path):
-    import datasets
+LOAD = """
+import sys; sys.modules["torchcodec"] = None
+import datasets
+folder, cache, streaming = sys.argv[1], sys.argv[2], sys.argv[3] == "streaming"
+loaded = datasets.load_dataset(folder, cache_dir=cache, streaming=streaming)
+print(sorted(loaded))
+train = loaded["train"]
+assert train.features["audio"] == datasets.Audio(sampling_rate=16_000), train.features
+assert isinstance(train.features["segments"], datasets.List), train.features
+for row in train.cast_column("audio", datasets.Audio(decode=False)):
+    print(row["text"], row["audio"]["bytes"][:4], row["segments"][0]["end"])
+"""
 
-    splits = {"train": SplitTotals(3, 3, 1, 1), "dev": SplitTotals(2, 2, 1, 1)}
-    splits["test"] = SplitTotals(0, 0, 0, 0)
+
+@pytest.mark.parametrize("how", ["in memory", "streaming"])
+def test_datasets_loads_the_folder_without_torchcodec(tmp_path, how):
     card = dataset_card(
         "cs",
         languages=["cs"],
-        splits=splits,
-        licences={"CC0-1.0": 1},
-        label_kinds={"subtitle": 1},
-        redistributable=True,
+        splits={
+            "train": SplitTotals(3, 3, 1, 1),
+            "dev": SplitTotals(2, 2, 1, 1),
+            "test": SplitTotals(0, 0, 0, 0),
+        },
+        speech=[],
+        left_out={},
+        settings={},
+        thresholds={},
     )
     write_dataset(
         tmp_path / "cs",
         {"train": rows(3), "dev": rows(2), "test": []},
         **(DOCUMENTS | {"readme": card}),
     )
-    loaded = datasets.load_dataset(str(tmp_path / "cs"), cache_dir=str(tmp_path / "cache"))
-    assert {name: split.num_rows for name, split in loaded.items()} == {"train": 3, "dev": 2}
-    assert loaded["train"].features["audio"] == datasets.Audio(sampling_rate=16_000)
-    assert isinstance(loaded["train"].features["segments"], datasets.List)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(tmp_path / "cs"), str(tmp_path / "cache"), how],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "['dev', 'train']",
+        *(f"text {i} b'fLaC' 0.1" for i in range(3)),
+    ]
 
 
 def test_equal_rows_give_equal_bytes(tmp_path):
@@ -207,17 +238,26 @@ def test_the_manifest_names_the_hash_of_each_file(tmp_path):
 
 def test_shards_stay_below_the_limit_and_keep_the_order(tmp_path):
     write_dataset(
-        tmp_path / "cs", {"train": rows(450, samples=320)}, **DOCUMENTS, shard_bytes=120_000
+        tmp_path / "cs", {"train": rows(450, samples=320)}, **DOCUMENTS, shard_seconds=2.0
     )
-    shards = sorted((tmp_path / "cs").glob("*.parquet"))
+    shards = shards_of(tmp_path / "cs", "train")
     assert shards[0].name == f"train-00000-of-{len(shards):05d}.parquet"
-    assert len(shards) > 2
-    assert all(shard.stat().st_size <= 120_000 for shard in shards)
-    assert all(pq.ParquetFile(shard).metadata.row_group(0).num_rows <= 100 for shard in shards)
+    assert len(shards) > 4
+    read = [list(read_rows(shard)) for shard in shards]
+    assert all(sum(row["duration"] for row in part) <= 2.0 for part in read)
+    assert [row["id"] for part in read for row in part] == [f"w{i}" for i in range(450)]
     assert read_split(tmp_path / "cs", "train")["id"][:] == [f"w{i}" for i in range(450)]
 
 
-def test_rows_are_written_as_they_come(tmp_path):
+def test_the_loudest_noise_fits_into_a_file_of_500_megabytes(tmp_path):
+    noise = np.random.default_rng(0).integers(-(2**15), 2**15, 30 * 16_000).astype(np.int16)
+    row = window_row("w", [segment(noise, "word " * 100)], language="cs")
+    write_dataset(tmp_path / "cs", {"train": [row] * 4}, **DOCUMENTS)
+    (shard,) = shards_of(tmp_path / "cs", "train")
+    assert shard.stat().st_size / 120 * SHARD_SECONDS <= 500_000_000
+
+
+def test_rows_are_read_as_they_are_written(tmp_path):
     class Tracked(dict):
         """A row whose end can be watched."""
 
@@ -227,18 +267,106 @@ def test_rows_are_written_as_they_come(tmp_path):
         nonlocal alive
         alive -= 1
 
-    def stream():
+    def read(row):
         nonlocal alive, peak
-        for row in rows(700, samples=320):
-            tracked = Tracked(row)
-            weakref.finalize(tracked, gone)
-            alive += 1
-            peak = max(peak, alive)
-            yield tracked
-            del tracked
+        tracked = Tracked(row)
+        weakref.finalize(tracked, gone)
+        alive += 1
+        peak = max(peak, alive)
+        return tracked
 
-    write_dataset(tmp_path / "cs", {"train": stream()}, **DOCUMENTS)
+    plans = [planned(row, read=partial(read, row)) for row in rows(700, samples=320)]
+    write_dataset(tmp_path / "cs", {"train": plans}, **DOCUMENTS)
     assert peak <= 201
+    assert read_split(tmp_path / "cs", "train").num_rows == 700
+
+
+# --- what is there already
+
+
+class Reader:
+    """Plans rows, and counts those whose audio is read."""
+
+    def __init__(self, count=40, texts=None):
+        self.read = []
+        changed = texts or {}
+        ready = [
+            window_row(
+                row["id"],
+                [segment(decode(row["audio"]["bytes"]), changed.get(row["id"], row["text"]))],
+                language="cs",
+            )
+            for row in rows(count, samples=16_000)
+        ]
+        self.plans = [planned(row, read=partial(self._read, row)) for row in ready]
+
+    def _read(self, row):
+        self.read.append(row["id"])
+        return row
+
+
+def write(folder, plans, reuse=()):
+    return write_dataset(folder, {"train": plans}, **DOCUMENTS, reuse=reuse, shard_seconds=8.0)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_unchanged_shards_are_linked_and_their_audio_is_not_read(tmp_path):
+    one, two, fresh = (tmp_path / name for name in ("one", "two", "fresh"))
+    write(one, Reader().plans)
+    changed = {"w20": "another text"}
+    reader = Reader(texts=changed)
+    shards = shards_of(one, "train")
+    taken = write(two, reader.plans, reuse=[one])
+    assert taken == len(shards) - 1 > 3
+    (anew,) = (shard for shard in shards if not (two / shard.name).samefile(shard))
+    assert reader.read == [row["id"] for row in read_rows(anew)]
+    assert "w20" in reader.read
+    write(fresh, Reader(texts=changed).plans)
+    assert contents(two) == contents(fresh)
+
+
+def test_a_row_that_is_added_or_removed_changes_the_shards_around_it_alone(tmp_path):
+    write(tmp_path / "one", Reader(60).plans)
+    shards = len(shards_of(tmp_path / "one", "train"))
+    reader = Reader(60)
+    plans = reader.plans[:30] + reader.plans[31:]
+    taken = write(tmp_path / "fewer", plans, reuse=[tmp_path / "one"])
+    assert taken >= shards - 3
+    assert len(reader.read) <= 24
+    taken = write(tmp_path / "more", Reader(60).plans, reuse=[tmp_path / "fewer"])
+    assert taken >= shards - 3
+
+
+def test_a_damaged_shard_is_not_taken_over(tmp_path):
+    write(tmp_path / "one", Reader().plans)
+    shards = shards_of(tmp_path / "one", "train")
+    shards[0].write_bytes(shards[0].read_bytes()[:-100] + bytes(100))
+    shards[1].unlink()
+    assert write(tmp_path / "two", Reader().plans, reuse=[tmp_path / "one"]) == len(shards) - 2
+    write(tmp_path / "fresh", Reader().plans)
+    assert contents(tmp_path / "two") == contents(tmp_path / "fresh")
+
+
+def test_where_links_cannot_be_shards_are_copied(tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise OSError("Invalid cross-device link")
+
+    write(tmp_path / "one", Reader().plans)
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    reader = Reader()
+    assert write(tmp_path / "two", reader.plans, reuse=[tmp_path / "one"]) > 3
+    assert reader.read == []
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+def test_folders_that_are_no_datasets_are_passed_over(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "manifest.json").write_text("no JSON")
+    assert write(tmp_path / "two", Reader(3).plans, reuse=[tmp_path / "mine", tmp_path / "no"]) == 0
+    assert read_manifest(tmp_path / "mine") == {}
 
 
 def test_a_failed_build_leaves_nothing(tmp_path):
@@ -254,12 +382,13 @@ def test_a_failed_build_leaves_nothing(tmp_path):
 def test_a_killed_build_is_absent_and_is_swept_by_the_next(tmp_path):
     code = (
         "import itertools, time; from pathlib import Path\n"
-        "from tests.corpus.test_dataset import DOCUMENTS, rows\n"
+        "from tests.corpus.test_dataset import DOCUMENTS, planned, rows\n"
         "from corpus.dataset import write_dataset\n"
         "def slow():\n"
-        "    yield from rows(150)\n"
         "    print('half', flush=True); time.sleep(60)\n"
-        f"write_dataset(Path({str(tmp_path / 'cs')!r}), {{'train': slow()}}, **DOCUMENTS)\n"
+        "plans = [planned(row) for row in rows(150)]\n"
+        "plans.append(planned(*rows(1), read=slow))\n"
+        f"write_dataset(Path({str(tmp_path / 'cs')!r}), {{'train': plans}}, **DOCUMENTS)\n"
     )
     builder = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
@@ -291,7 +420,9 @@ def test_reading_says_what_is_missing(tmp_path):
     folder = tmp_path / "cs"
     with pytest.raises(UserError, match="no such dataset"):
         read_split(folder, "train")
-    write_dataset(folder, {"train": rows(200), "dev": rows(1)}, **DOCUMENTS, shard_bytes=1)
+    write_dataset(
+        folder, {"train": rows(2, 16_000), "dev": rows(1)}, **DOCUMENTS, shard_seconds=1.0
+    )
     with pytest.raises(UserError, match="no split test; it has dev, train"):
         read_split(folder, "test")
     (folder / "train-00001-of-00002.parquet").unlink()
@@ -306,51 +437,10 @@ def test_reading_says_what_is_missing(tmp_path):
         read_split(folder, "dev")
 
 
-# --- documents
-
-
-def test_the_card_tells_hours_fill_and_what_may_be_shared():
-    card = dataset_card(
-        "czech-1",
-        languages=["cs"],
-        splits={
-            "train": SplitTotals(1000, 6000, 29_500, 28_800),
-            "dev": SplitTotals(60, 60, 300, 300),
-        },
-        licences={"CC-BY-4.0": 18_000, "CC0-1.0": 11_100},
-        label_kinds={"subtitle": 29_100},
-        redistributable=False,
+def test_splits_come_in_the_order_of_their_use(tmp_path):
+    write_dataset(
+        tmp_path / "cs",
+        {"test": rows(1), "dev": rows(1), "extra": rows(1), "train": rows(1)},
+        **DOCUMENTS,
     )
-    header = card.split("---\n")[1]
-    assert 'license: ["cc-by-4.0", "cc0-1.0"]' in header
-    assert '"path": "dev-*.parquet"' in header
-    assert 'size_categories: ["1K<n<10K"]' in header
-    assert "| train | 1,000 | 6,000 | 8.19 | 8.00 | 96.0% |" in card
-    assert "| CC-BY-4.0 | 5.00 |" in card
-    assert "Do not publish" in card
-
-
-def test_the_hub_reads_the_cards_header():
-    from huggingface_hub import DatasetCard
-
-    card = DatasetCard(
-        dataset_card(
-            'cs "one": two',
-            languages=["cs", "sk"],
-            splits={"train": SplitTotals(10, 10, 1, 1)},
-            licences={"CC0-1.0": 1},
-            label_kinds={"review": 1},
-            redistributable=True,
-        )
-    )
-    assert card.data.pretty_name == 'cs "one": two'
-    assert card.data.language == ["cs", "sk"]
-    assert card.data.size_categories == ["n<1K"]
-
-
-def test_attribution_names_title_author_link_and_licence():
-    text = attribution_md(
-        "cs", [Credit("A | B\nC", "Voice1", "https://v.example/1", "CC-BY-3.0", 90.0)]
-    )
-    assert "| A \\| B C | Voice1 | https://v.example/1 | CC-BY-3.0 | 1.5 |" in text
-    assert "cut into segments" in text
+    assert splits_of(tmp_path / "cs") == ["train", "dev", "test", "extra"]
