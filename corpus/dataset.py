@@ -336,6 +336,18 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def check_shards(folder: Path) -> None:
+    """See that a dataset's Parquet files are those that were built, by their hashes.
+
+    Raises:
+        UserError: one is gone or has changed.
+    """
+    for name, sha256 in read_manifest(folder).get("files", {}).items():
+        path = folder / name
+        if path.suffix == ".parquet" and not (path.is_file() and _sha256(path) == sha256):
+            raise UserError(f"{path}: not the file that was built; copy it again, or build anew")
+
+
 @contextmanager
 def partial_folder(folder: Path) -> Iterator[Path]:
     """A hidden folder beside `folder`, gone afterwards unless `put_in_place` has renamed it.
@@ -415,12 +427,15 @@ def _write_split(
             bar = console.progress(part, desc=f"{split} {index + 1}", unit="row")
             write_rows(path, (plan.read() for plan in bar))
         shards.append(_Shard(path.name, len(part), fingerprint, taken))
-    named = []
-    for shard in shards:  # only now it is known how many there are
-        name = shard.name.replace(".parquet", f"-of-{len(shards):05d}.parquet")
-        (folder / shard.name).rename(folder / name)
-        named.append(replace(shard, name=name))
-    return named
+    names = number_shards([folder / shard.name for shard in shards])
+    return [replace(shard, name=name) for shard, name in zip(shards, names, strict=True)]
+
+
+def number_shards(shards: Sequence[Path]) -> list[str]:
+    """Add ``-of-N`` to the names of a split's files, now that their number is known."""
+    return [
+        shard.rename(shard.with_stem(f"{shard.stem}-of-{len(shards):05d}")).name for shard in shards
+    ]
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
@@ -468,11 +483,16 @@ def _take_over(shard: Path, sha256: str, target: Path) -> bool:
             return False
     except OSError:
         return False
-    try:
-        target.hardlink_to(shard)
-    except OSError:  # on another file system, or on one without links
-        shutil.copyfile(shard, target)
+    link_or_copy(shard, target)
     return True
+
+
+def link_or_copy(file: Path, target: Path) -> None:
+    """Let `target` be the same file, or where that cannot be, a copy."""
+    try:
+        target.hardlink_to(file)
+    except OSError:  # on another file system, or on one without links
+        shutil.copyfile(file, target)
 
 
 def splits_of(folder: Path) -> list[str]:

@@ -214,6 +214,26 @@ def test_datasets_loads_the_folder_without_torchcodec(tmp_path, how):
     ]
 
 
+def test_datasets_decodes_the_folder_where_torchcodec_is(tmp_path):
+    try:
+        import torchcodec.decoders  # noqa: F401
+    except (ImportError, OSError, RuntimeError):
+        pytest.skip("torchcodec is absent, or does not fit this machine's torch and FFmpeg")
+    import datasets
+
+    ready = list(rows(3))
+    write_dataset(tmp_path / "cs", {"train": ready}, **(DOCUMENTS | {"readme": "# cs\n"}))
+    for streaming in False, True:
+        loaded = datasets.load_dataset(
+            str(tmp_path / "cs"), cache_dir=str(tmp_path / "cache"), streaming=streaming
+        )
+        for found, row in zip(loaded["train"], ready, strict=True):
+            samples = found["audio"].get_all_samples()
+            heard = (samples.data[0].numpy() * 2**15).astype(np.int16)
+            assert samples.sample_rate == 16_000
+            assert np.array_equal(heard, decode(row["audio"]["bytes"]))
+
+
 def test_equal_rows_give_equal_bytes(tmp_path):
     for name in "one", "two":
         write_dataset(tmp_path / name, {"train": rows(250), "test": rows(3)}, **DOCUMENTS)
