@@ -24,6 +24,7 @@ from corpus.dataset import (
     SHARD_SECONDS,
     LabelledSegment,
     PlannedRow,
+    PlannedSplit,
     Row,
     read_manifest,
     window_row,
@@ -317,7 +318,7 @@ def _windows(items: Sequence[Kept], seed: int) -> list[tuple[Kept, ...]]:
             size=lambda item: item.seconds,
             limit=SHARD_SECONDS,
         )
-        for window in pack.pack(_pieces(neighbourhood, seed), seed=seed)
+        for window in pack.pack(_pieces(list(neighbourhood), seed), seed=seed)
     ]
 
 
@@ -469,39 +470,44 @@ def _link(recording: Recording) -> str:
     return recording.url if recording.url and recording.url.startswith("http") else ""
 
 
-def _planned(
-    workspace: Workspace, split: str, rows: Sequence[tuple[Kept, ...]]
-) -> Iterator[PlannedRow]:
-    for row in rows:
-        ids = " ".join(item.id for item in row)
-        # By content: a number would change with every row before it.
-        yield _plan_row(workspace, f"{split}-{_hash(ids)[:16]}" if split == "train" else ids, row)
+def _planned(workspace: Workspace, split: str, rows: Sequence[tuple[Kept, ...]]) -> PlannedSplit:
+    plans = [_plan_row(split, row) for row in rows]
 
-
-def _plan_row(workspace: Workspace, row_id: str, row: tuple[Kept, ...]) -> PlannedRow:
-    language = row[0].recording.language
-    # A prompt is what was said just before; windows of strangers have none.
-    previous_text = row[0].previous_text if len(row) == 1 else None
-
-    def read() -> Row:
-        segments = [
-            LabelledSegment(
-                pcm=audio.read_span(
-                    workspace.path(item.recording.media_path), item.start_ms, item.end_ms
-                ),
-                **_labels(item),
+    def read(start: int, stop: int) -> Iterator[Row]:
+        wanted = list(zip(plans, rows, strict=True))[start:stop]
+        for plan, row in console.progress(wanted, desc=f"build {split}", unit="row"):
+            yield window_row(
+                plan.id,
+                [_labelled(workspace, item) for item in row],
+                language=row[0].recording.language,
+                previous_text=_previous_text(row),
             )
-            for item in row
-        ]
-        return window_row(row_id, segments, language=language, previous_text=previous_text)
 
-    made_of = [language, previous_text, [(i.recording.sha256, _labels(i)) for i in row]]
+    return PlannedSplit(plans, read)
+
+
+def _plan_row(split: str, row: tuple[Kept, ...]) -> PlannedRow:
+    ids = " ".join(item.id for item in row)
+    # By content: a number would change with every row before it.
+    row_id = f"{split}-{_hash(ids)[:16]}" if split == "train" else ids
+    made_of: list[Any] = [row_id, row[0].recording.language, _previous_text(row)]
+    for item in row:
+        made_of += [item.recording.sha256, _labels(item)]
     return PlannedRow(
         id=row_id,
         seconds=sum(pack.grid_steps(item.seconds) for item in row) / pack.STEPS_PER_SECOND,
-        fingerprint=_hash(json.dumps([row_id, *made_of], sort_keys=True)),
-        read=read,
+        fingerprint=_hash(json.dumps(made_of, sort_keys=True)),
     )
+
+
+def _previous_text(row: tuple[Kept, ...]) -> str | None:
+    """A prompt is what was said just before; windows of strangers have none."""
+    return row[0].previous_text if len(row) == 1 else None
+
+
+def _labelled(workspace: Workspace, item: Kept) -> LabelledSegment:
+    path = workspace.path(item.recording.media_path)
+    return LabelledSegment(pcm=audio.read_span(path, item.start_ms, item.end_ms), **_labels(item))
 
 
 def _labels(item: Kept) -> dict[str, Any]:

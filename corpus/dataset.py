@@ -20,13 +20,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from corpus import __version__, console
+from corpus import __version__
 from corpus.audio import SAMPLE_RATE, Pcm, encode_flac
 from corpus.chunks import chunks
 from corpus.errors import UserError
@@ -230,26 +230,27 @@ def window_row(
 # --- files --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class PlannedRow:
-    """A row before its audio is read.
-
-    Attributes:
-        id: the row's.
-        seconds: length of its audio.
-        fingerprint: another whenever anything of the row would be another.
-        read: makes the row.
-    """
+class PlannedRow(NamedTuple):
+    """A row before its audio is read."""
 
     id: str
     seconds: float
+    """Of its audio."""
     fingerprint: str
-    read: Callable[[], Row]
+    """Another whenever anything of the row would be another."""
+
+
+@dataclass(frozen=True)
+class PlannedSplit:
+    """The rows of a split, and what makes those of a stretch (from, to) when they are wanted."""
+
+    rows: Sequence[PlannedRow]
+    read: Callable[[int, int], Iterable[Row]]
 
 
 def write_dataset(
     folder: Path,
-    splits: Mapping[str, Iterable[Row | PlannedRow]],
+    splits: Mapping[str, Iterable[Row] | PlannedSplit],
     *,
     readme: str,
     attribution: str,
@@ -259,19 +260,18 @@ def write_dataset(
 ) -> int:
     """Write a dataset; `folder` appears when it is complete, or not at all.
 
-    The planned rows of one file are held at a time, and 100 of them with their audio. A split
-    without rows has no file. `manifest` is written with the number of rows of each split, a
-    fingerprint of each file's rows and the sha256 of each file added, so that two builds can be
-    compared by reading, and a later one can take over what has not changed.
+    Rows are read once and 100 of them held at a time. A split without rows has no file. `manifest`
+    is written with the number of rows of each split, the sha256 of each file and, for a later
+    build to take it over, a fingerprint of each planned file added.
 
     Args:
         folder: must not exist.
-        splits: the rows of each split; those planned are read when their file is written.
+        splits: the rows of each split.
         readme: content of README.md.
         attribution: content of ATTRIBUTION.md.
         manifest: content of manifest.json.
-        reuse: earlier datasets. A file of theirs that holds the very rows that one of this dataset
-            is to hold is hard-linked (where that cannot be, copied); their audio is not read.
+        reuse: earlier datasets. A file of theirs that holds the very rows that are planned for a
+            file of this one is hard-linked (where that cannot be, copied); their audio is not read.
         shard_seconds: audio in one file, at most.
 
     Returns:
@@ -287,22 +287,25 @@ def write_dataset(
     with partial_folder(folder) as partial:
         earlier = _earlier_shards(reuse)
         written = {
-            split: _write_split(partial, split, split_rows, earlier, shard_seconds)
-            for split, split_rows in splits.items()
+            split: _write_planned(partial, split, rows, earlier, shard_seconds)
+            if isinstance(rows, PlannedSplit)
+            else _write_stream(partial, split, rows, shard_seconds)
+            for split, rows in splits.items()
         }
-        if not any(shards for shards in written.values()):
+        shards = [shard for split_shards in written.values() for shard in split_shards]
+        if not shards:
             raise UserError(f"{folder.name}: nothing to write, no split has a row")
         (partial / "README.md").write_text(readme, encoding="utf-8")
         (partial / "ATTRIBUTION.md").write_text(attribution, encoding="utf-8")
         whole = {
             **manifest,
-            "rows": {split: sum(s.rows for s in shards) for split, shards in written.items()},
-            "shards": {s.name: s.fingerprint for shards in written.values() for s in shards},
+            "rows": {split: sum(s.rows for s in found) for split, found in written.items()},
+            "shards": {shard.name: shard.fingerprint for shard in shards if shard.fingerprint},
             "files": file_hashes(partial),
         }
         write_manifest(partial, whole)
         put_in_place(partial, folder)
-    return sum(shard.taken_over for shards in written.values() for shard in shards)
+    return sum(shard.taken_over for shard in shards)
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
@@ -404,29 +407,47 @@ class _Shard:
 
     name: str
     rows: int
-    fingerprint: str
-    taken_over: bool
+    fingerprint: str | None = None
+    taken_over: bool = False
 
 
-def _write_split(
+def _write_stream(
+    folder: Path, split: str, rows: Iterable[Row], shard_seconds: float
+) -> list[_Shard]:
+    """Write rows as they come."""
+    shards = []
+    for index, part in enumerate(
+        chunks(rows, key=lambda r: r["id"], size=lambda r: r["duration"], limit=shard_seconds)
+    ):
+        path = folder / f"{split}-{index:05d}.parquet"
+        shards.append(_Shard(path.name, write_rows(path, part)))
+    return _numbered(folder, shards)
+
+
+def _write_planned(
     folder: Path,
     split: str,
-    rows: Iterable[Row | PlannedRow],
+    planned: PlannedSplit,
     earlier: Mapping[str, tuple[Path, str]],
     shard_seconds: float,
 ) -> list[_Shard]:
-    plans = (row if isinstance(row, PlannedRow) else _planned(row) for row in rows)
-    shards = []
+    """Write the shards of a split that no earlier dataset has."""
+    shards, start = [], 0
     for index, part in enumerate(
-        chunks(plans, key=lambda p: p.id, size=lambda p: p.seconds, limit=shard_seconds)
+        chunks(planned.rows, key=lambda r: r.id, size=lambda r: r.seconds, limit=shard_seconds)
     ):
+        rows = list(part)
         path = folder / f"{split}-{index:05d}.parquet"
-        fingerprint = _shard_fingerprint(part)
+        fingerprint = _shard_fingerprint(rows)
         taken = fingerprint in earlier and _take_over(*earlier[fingerprint], path)
         if not taken:
-            bar = console.progress(part, desc=f"{split} {index + 1}", unit="row")
-            write_rows(path, (plan.read() for plan in bar))
-        shards.append(_Shard(path.name, len(part), fingerprint, taken))
+            write_rows(path, planned.read(start, start + len(rows)))
+        shards.append(_Shard(path.name, len(rows), fingerprint, taken))
+        start += len(rows)
+    return _numbered(folder, shards)
+
+
+def _numbered(folder: Path, shards: Sequence[_Shard]) -> list[_Shard]:
     names = number_shards([folder / shard.name for shard in shards])
     return [replace(shard, name=name) for shard, name in zip(shards, names, strict=True)]
 
@@ -438,22 +459,17 @@ def number_shards(shards: Sequence[Path]) -> list[str]:
     ]
 
 
-def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write one Parquet file, holding 100 rows at a time."""
+def write_rows(path: Path, rows: Iterable[Row]) -> int:
+    """Write one Parquet file, holding 100 rows at a time; the number of rows."""
     # FLAC gains nothing from a dictionary; zstd at a fixed level keeps bytes equal.
     with pq.ParquetWriter(
         path, SCHEMA, compression="zstd", compression_level=3, use_dictionary=False
     ) as writer:
-        iterator = iter(rows)
+        iterator, count = iter(rows), 0
         while batch := list(islice(iterator, ROW_GROUP_ROWS)):
             writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMA))
-
-
-def _planned(row: Row) -> PlannedRow:
-    """A row that is there already, as a planned one."""
-    labels = {**row, "audio": hashlib.sha256(row["audio"]["bytes"]).hexdigest()}
-    fingerprint = hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()
-    return PlannedRow(row["id"], row["duration"], fingerprint, lambda: row)
+            count += len(batch)
+    return count
 
 
 def _shard_fingerprint(rows: Iterable[PlannedRow]) -> str:

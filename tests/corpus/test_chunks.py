@@ -9,7 +9,7 @@ SIZES = st.lists(st.floats(0.1, 30), min_size=1, max_size=300)
 
 
 def cut(items, limit=60.0):
-    return list(chunks(items, key=lambda i: i[0], size=lambda i: i[1], limit=limit))
+    return [list(p) for p in chunks(items, key=lambda i: i[0], size=lambda i: i[1], limit=limit)]
 
 
 @given(SIZES)
@@ -41,6 +41,19 @@ def test_an_item_larger_than_the_limit_stands_alone():
         [("b", 99.0)],
         [("c", 1.0)],
     ]
+
+
+def test_items_are_read_as_they_are_taken():
+    taken = []
+
+    def stream():
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    first = next(chunks(stream(), key=str, size=lambda _: 1.0, limit=60.0))
+    assert next(first) == 0
+    assert taken == [0]
 
 
 def test_draws_are_spread_evenly_and_always_the_same():

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import weakref
-from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from corpus.dataset import (
     SHARD_SECONDS,
     LabelledSegment,
     PlannedRow,
+    PlannedSplit,
     file_hashes,
     read_manifest,
     read_rows,
@@ -56,10 +57,6 @@ def rows(count, samples=1600):
     for index in range(count):
         noise = np.random.default_rng(index).integers(-2000, 2000, samples).astype(np.int16)
         yield window_row(f"w{index}", [segment(noise, f"text {index}")], language="cs")
-
-
-def planned(row, fingerprint=None, read=None):
-    return PlannedRow(row["id"], row["duration"], fingerprint or row["text"], read or (lambda: row))
 
 
 # --- a row
@@ -277,7 +274,8 @@ def test_the_loudest_noise_fits_into_a_file_of_500_megabytes(tmp_path):
     assert shard.stat().st_size / 120 * SHARD_SECONDS <= 500_000_000
 
 
-def test_rows_are_read_as_they_are_written(tmp_path):
+@pytest.mark.parametrize("how", ["stream", "planned"])
+def test_rows_are_written_as_they_come(tmp_path, how):
     class Tracked(dict):
         """A row whose end can be watched."""
 
@@ -287,46 +285,52 @@ def test_rows_are_read_as_they_are_written(tmp_path):
         nonlocal alive
         alive -= 1
 
-    def read(row):
+    def stream(start=0, stop=700):
         nonlocal alive, peak
-        tracked = Tracked(row)
-        weakref.finalize(tracked, gone)
-        alive += 1
-        peak = max(peak, alive)
-        return tracked
+        for row in islice(rows(700, samples=320), start, stop):
+            tracked = Tracked(row)
+            weakref.finalize(tracked, gone)
+            alive += 1
+            peak = max(peak, alive)
+            yield tracked
+            del tracked
 
-    plans = [planned(row, read=partial(read, row)) for row in rows(700, samples=320)]
-    write_dataset(tmp_path / "cs", {"train": plans}, **DOCUMENTS)
+    planned = PlannedSplit([PlannedRow(f"w{i}", 0.02, str(i)) for i in range(700)], stream)
+    train = stream() if how == "stream" else planned
+    write_dataset(tmp_path / "cs", {"train": train}, **DOCUMENTS, shard_seconds=9.0)
     assert peak <= 201
-    assert read_split(tmp_path / "cs", "train").num_rows == 700
+    assert read_split(tmp_path / "cs", "train")["id"][:] == [f"w{i}" for i in range(700)]
 
 
 # --- what is there already
 
 
-class Reader:
+class Planner:
     """Plans rows, and counts those whose audio is read."""
 
-    def __init__(self, count=40, texts=None):
+    def __init__(self, ids=range(40), texts=None):
         self.read = []
-        changed = texts or {}
-        ready = [
-            window_row(
-                row["id"],
-                [segment(decode(row["audio"]["bytes"]), changed.get(row["id"], row["text"]))],
-                language="cs",
-            )
-            for row in rows(count, samples=16_000)
-        ]
-        self.plans = [planned(row, read=partial(self._read, row)) for row in ready]
+        self.ids = list(ids)
+        self.texts = texts or {}
 
-    def _read(self, row):
-        self.read.append(row["id"])
-        return row
+    def text(self, index):
+        return self.texts.get(index, f"text {index}")
+
+    @property
+    def split(self):
+        plans = [PlannedRow(f"w{i}", 1.0, f"{i} {self.text(i)}") for i in self.ids]
+        return PlannedSplit(plans, self.rows)
+
+    def rows(self, start, stop):
+        for index in self.ids[start:stop]:
+            self.read.append(index)
+            noise = np.random.default_rng(index).integers(-2000, 2000, 16_000).astype(np.int16)
+            yield window_row(f"w{index}", [segment(noise, self.text(index))], language="cs")
 
 
-def write(folder, plans, reuse=()):
-    return write_dataset(folder, {"train": plans}, **DOCUMENTS, reuse=reuse, shard_seconds=8.0)
+def write(folder, planner, reuse=()):
+    splits = {"train": planner.split}
+    return write_dataset(folder, splits, **DOCUMENTS, reuse=reuse, shard_seconds=8.0)
 
 
 def contents(folder):
@@ -335,38 +339,44 @@ def contents(folder):
 
 def test_unchanged_shards_are_linked_and_their_audio_is_not_read(tmp_path):
     one, two, fresh = (tmp_path / name for name in ("one", "two", "fresh"))
-    write(one, Reader().plans)
-    changed = {"w20": "another text"}
-    reader = Reader(texts=changed)
+    write(one, Planner())
+    planner = Planner(texts={20: "another text"})
     shards = shards_of(one, "train")
-    taken = write(two, reader.plans, reuse=[one])
-    assert taken == len(shards) - 1 > 3
+    assert write(two, planner, reuse=[one]) == len(shards) - 1 > 3
     (anew,) = (shard for shard in shards if not (two / shard.name).samefile(shard))
-    assert reader.read == [row["id"] for row in read_rows(anew)]
-    assert "w20" in reader.read
-    write(fresh, Reader(texts=changed).plans)
+    assert [f"w{index}" for index in planner.read] == [row["id"] for row in read_rows(anew)]
+    assert 20 in planner.read
+    write(fresh, Planner(texts={20: "another text"}))
     assert contents(two) == contents(fresh)
 
 
 def test_a_row_that_is_added_or_removed_changes_the_shards_around_it_alone(tmp_path):
-    write(tmp_path / "one", Reader(60).plans)
+    write(tmp_path / "one", Planner(range(60)))
     shards = len(shards_of(tmp_path / "one", "train"))
-    reader = Reader(60)
-    plans = reader.plans[:30] + reader.plans[31:]
-    taken = write(tmp_path / "fewer", plans, reuse=[tmp_path / "one"])
-    assert taken >= shards - 3
-    assert len(reader.read) <= 24
-    taken = write(tmp_path / "more", Reader(60).plans, reuse=[tmp_path / "fewer"])
-    assert taken >= shards - 3
+    fewer = Planner([index for index in range(60) if index != 30])
+    assert write(tmp_path / "fewer", fewer, reuse=[tmp_path / "one"]) >= shards - 3
+    assert len(fewer.read) <= 24
+    assert write(tmp_path / "more", Planner(range(60)), reuse=[tmp_path / "fewer"]) >= shards - 3
+
+
+def test_rows_that_stream_are_cut_as_planned_ones_and_are_never_taken_over(tmp_path):
+    write(tmp_path / "one", Planner())
+    again = Planner()
+    stream = {"train": again.rows(0, 40)}
+    taken = write_dataset(
+        tmp_path / "two", stream, **DOCUMENTS, reuse=[tmp_path / "one"], shard_seconds=8.0
+    )
+    assert (taken, len(again.read)) == (0, 40)
+    assert file_hashes(tmp_path / "two") == file_hashes(tmp_path / "one")
 
 
 def test_a_damaged_shard_is_not_taken_over(tmp_path):
-    write(tmp_path / "one", Reader().plans)
+    write(tmp_path / "one", Planner())
     shards = shards_of(tmp_path / "one", "train")
     shards[0].write_bytes(shards[0].read_bytes()[:-100] + bytes(100))
     shards[1].unlink()
-    assert write(tmp_path / "two", Reader().plans, reuse=[tmp_path / "one"]) == len(shards) - 2
-    write(tmp_path / "fresh", Reader().plans)
+    assert write(tmp_path / "two", Planner(), reuse=[tmp_path / "one"]) == len(shards) - 2
+    write(tmp_path / "fresh", Planner())
     assert contents(tmp_path / "two") == contents(tmp_path / "fresh")
 
 
@@ -374,18 +384,20 @@ def test_where_links_cannot_be_shards_are_copied(tmp_path, monkeypatch):
     def refuse(self, target):
         raise OSError("Invalid cross-device link")
 
-    write(tmp_path / "one", Reader().plans)
+    write(tmp_path / "one", Planner())
     monkeypatch.setattr(Path, "hardlink_to", refuse)
-    reader = Reader()
-    assert write(tmp_path / "two", reader.plans, reuse=[tmp_path / "one"]) > 3
-    assert reader.read == []
+    planner = Planner()
+    assert write(tmp_path / "two", planner, reuse=[tmp_path / "one"]) > 3
+    assert planner.read == []
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
 
 def test_folders_that_are_no_datasets_are_passed_over(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "manifest.json").write_text("no JSON")
-    assert write(tmp_path / "two", Reader(3).plans, reuse=[tmp_path / "mine", tmp_path / "no"]) == 0
+    assert (
+        write(tmp_path / "two", Planner(range(3)), reuse=[tmp_path / "mine", tmp_path / "no"]) == 0
+    )
     assert read_manifest(tmp_path / "mine") == {}
 
 
@@ -402,13 +414,12 @@ def test_a_failed_build_leaves_nothing(tmp_path):
 def test_a_killed_build_is_absent_and_is_swept_by_the_next(tmp_path):
     code = (
         "import itertools, time; from pathlib import Path\n"
-        "from tests.corpus.test_dataset import DOCUMENTS, planned, rows\n"
+        "from tests.corpus.test_dataset import DOCUMENTS, rows\n"
         "from corpus.dataset import write_dataset\n"
         "def slow():\n"
+        "    yield from rows(150)\n"
         "    print('half', flush=True); time.sleep(60)\n"
-        "plans = [planned(row) for row in rows(150)]\n"
-        "plans.append(planned(*rows(1), read=slow))\n"
-        f"write_dataset(Path({str(tmp_path / 'cs')!r}), {{'train': plans}}, **DOCUMENTS)\n"
+        f"write_dataset(Path({str(tmp_path / 'cs')!r}), {{'train': slow()}}, **DOCUMENTS)\n"
     )
     builder = subprocess.Popen(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
