@@ -98,7 +98,7 @@ def _decode(way: str, source: str, target: str) -> None:
         audio.export(target, format="flac")
 
 
-def _peak_mib() -> float:
+def peak_mib() -> float:
     """The most memory that this process or a child of it had at a time, in MiB.
 
     This process's own is read from the kernel's list of it: `resource` would tell what the one had
@@ -116,4 +116,4 @@ def _cpu_seconds() -> float:
 
 if __name__ == "__main__":
     _decode(*sys.argv[1:])
-    print(json.dumps({"cpu_s": _cpu_seconds(), "peak_mib": _peak_mib()}))
+    print(json.dumps({"cpu_s": _cpu_seconds(), "peak_mib": peak_mib()}))

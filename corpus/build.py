@@ -1,27 +1,26 @@
-"""From verdicts to a frozen dataset: plan the splits and windows, then write the rows.
+"""From a plan to a frozen dataset: see that the media are there, cut and join, write the rows.
 
-The plan comes first and needs no audio. Its fingerprint covers every segment, text and setting, so
-an equal second build knows that there is nothing to do.
+Rows are read, decoded and encoded by worker processes and come back in the order of the plan, so
+the files are the same bytes whoever made them. What is in memory is the plan and a row for each
+worker, however large the corpus is.
 """
 
 import hashlib
-import json
-import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import numpy as np
 from sqlalchemy import select
-from sqlalchemy.orm import joinedload
 
-from corpus import __version__, audio, console, engine, pack
+from corpus import __version__, audio, console, engine, leaks, pack
 from corpus.card import Credit, Speech, SplitTotals, attribution_md, dataset_card
-from corpus.catalogue import Catalogue, Recording, Segment, Transcript, Verdict
-from corpus.chunks import chunks, draw
+from corpus.catalogue import Catalogue, Recording, Segment, Verdict
 from corpus.dataset import (
-    SHARD_SECONDS,
+    GRID_SAMPLES,
     LabelledSegment,
     PlannedRow,
     PlannedSplit,
@@ -31,82 +30,28 @@ from corpus.dataset import (
     write_dataset,
 )
 from corpus.errors import ItemError, UserError
-from corpus.segment import HARD_GAP_SECONDS, MAX_SECONDS
-from corpus.split import Split, assign_splits
+from corpus.pieces import faded
+from corpus.plan import Kept, Plan, Run, Window, make_plan, media_paths, run_seconds
+from corpus.segment import MAX_SECONDS
 from corpus.verdict import read_thresholds
-from corpus.workspace import Workspace
+from corpus.workspace import BuildConfig, Workspace
 
-SPLITS = ("train", "dev", "test")
-HELD_OUT = ("dev", "test")
+GRID_MS = 1000 // pack.STEPS_PER_SECOND
+
+AHEAD_ROWS = 200
+"""Rows whose media are looked up at a time."""
 
 
 class FrozenError(UserError):
     """A dataset of this name was built from another state of the corpus."""
 
 
-@dataclass(frozen=True)
-class Kept:
-    """A segment that the verdict keeps, with the transcript it is trained on."""
-
-    id: str
-    recording_id: str
-    start_ms: int
-    end_ms: int
-    text: str
-    label_kind: str
-    tokens: int
-    recording: Recording
-    previous_text: str | None
-
-    @property
-    def seconds(self) -> float:
-        """Length in seconds."""
-        return (self.end_ms - self.start_ms) / 1000
+# --- media --------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What a dataset will hold, before any audio is read."""
-
-    rows: dict[str, list[tuple[Kept, ...]]]
-    left_out: dict[str, int]
-    """Number of segments by the reason why they are in no split."""
-    warnings: list[str]
-    settings: dict[str, Any]
-    fingerprint: str
-
-    @property
-    def kept(self) -> Iterator[Kept]:
-        """All segments in all rows."""
-        return (item for rows in self.rows.values() for row in rows for item in row)
-
-
-def count_tokens(tokenizer: str | None) -> Callable[[str], int]:
-    """How many tokens a text has: exactly with a tokenizer's folder or name, else at most.
-
-    Raises:
-        UserError: there is no tokenizer at that place.
-    """
-    if tokenizer is None:
-        return pack.token_bound
-    from tokenizers import Tokenizer
-
-    path = Path(tokenizer).expanduser()
-    if tokenizer.startswith((".", "/", "~")) and not path.is_dir():
-        raise UserError(f"no tokenizer at {tokenizer}: no such folder")
-    try:
-        loaded = (
-            Tokenizer.from_file(str(path / "tokenizer.json"))
-            if path.is_dir()
-            else Tokenizer.from_pretrained(tokenizer)
-        )
-    except Exception as error:  # the library raises bare Exceptions
-        reason = " ".join(str(error).split())
-        raise UserError(f"no tokenizer at {tokenizer}: {reason}") from None
-    return lambda text: len(loaded.encode(f" {text}", add_special_tokens=False).ids)
-
-
-def check_media(workspace: Workspace, catalogue: Catalogue) -> engine.Counts:
+def check_media(
+    workspace: Workspace, catalogue: Catalogue, workers: engine.Workers = engine.HERE
+) -> engine.Counts:
     """See that the media of all kept segments can be read.
 
     A clip that still lies where its release put it is decoded and hashed, once. What is gone or
@@ -124,227 +69,63 @@ def check_media(workspace: Workspace, catalogue: Catalogue) -> engine.Counts:
     paths = {item: workspace.path(path) for item, path, _ in recordings}
     waiting = [item for item, _, digest in recordings if not digest or not paths[item].exists()]
 
-    def check(recording_id: str) -> str:
-        audio.read_span(paths[recording_id], 0, round(MAX_SECONDS * 1000))
-        with paths[recording_id].open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-
-    def save(recording_id: str, digest: str | None) -> None:
+    def save(clip: _Clip, digest: str | None) -> None:
         with catalogue.session() as session:
-            session.get_one(Recording, recording_id).sha256 = digest
+            session.get_one(Recording, clip.id).sha256 = digest
             if digest:
-                catalogue.clear_failure(session, stage="build", item=recording_id)
+                catalogue.clear_failure(session, stage="build", item=clip.id)
 
     note = catalogue.failure_noter("build")
 
-    def fail(recording_id: str, error: ItemError) -> None:
-        note(recording_id, error)
-        save(recording_id, None)
+    def fail(clip: _Clip, error: ItemError) -> None:
+        note(clip.id, error)
+        save(clip, None)
 
-    return engine.run(waiting, check, save, fail, desc="check", unit="clip")
+    clips = [_Clip(item, paths[item]) for item in waiting]
+    return engine.run(clips, _digest, save, fail, desc="check", unit="clip", workers=workers)
 
 
-def make_plan(
+@dataclass(frozen=True)
+class _Clip:
+    id: str
+    path: Path
+
+
+def _digest(clip: _Clip) -> str:
+    """The SHA-256 of a clip that can be decoded."""
+    audio.read_span(clip.path, 0, round(MAX_SECONDS * 1000))
+    with clip.path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+# --- building -----------------------------------------------------------------------------------
+
+
+def plan_dataset(
+    workspace: Workspace,
     catalogue: Catalogue,
-    *,
-    tokenizer: str | None,
-    dev_hours: float,
-    test_hours: float,
-    seed: int,
+    settings: BuildConfig,
+    workers: engine.Workers = engine.HERE,
 ) -> Plan:
-    """Assign every kept segment to a split, and the train segments to windows.
+    """The plan of the dataset `settings.name`, leaving out what other datasets test on.
 
-    A speaker, channel or recording is in one split only: a source's own, else by hash. Dev and
-    test hold single segments, and none that only a model has labelled: a WER is measured against
-    people's words.
-
-    Raises:
-        UserError: there is nothing to build from.
+    One that is there already is planned against those that were there before it.
     """
-    kept, left_out = _kept_segments(catalogue, count_tokens(tokenizer))
-    if not kept:
-        raise UserError(
-            "no segment is kept: see `corpus status`; then review some, or choose another "
-            "`corpus verdict --preset`"
-        )
-    seconds: dict[str, float] = defaultdict(float)
-    given: dict[str, set[str]] = defaultdict(set)
-    for item in kept:
-        seconds[item.recording.group] += item.seconds
-        if item.recording.split:
-            given[item.recording.group].add(item.recording.split)
-    # What a source puts into test stays out of train wherever else the same speaker turns up.
-    fixed = {group: cast(Split, max(splits, key=SPLITS.index)) for group, splits in given.items()}
-    assigned = assign_splits(
-        seconds,
-        dev_seconds=dev_hours * 3600,
-        test_seconds=test_hours * 3600,
-        fixed=fixed,
-        salt=str(seed),
-    )
-    placed = [(i, i.recording.split or assigned.splits[i.recording.group]) for i in kept]
-    held_out_audio = {item.recording.sha256 for item, split in placed if split in HELD_OUT}
-    singles: dict[str, list[Kept]] = {split: [] for split in SPLITS}
-    for item, split in placed:
-        if split == "train" and item.recording.sha256 in held_out_audio:
-            left_out["train: the same audio is held out"] += 1
-        elif split in HELD_OUT and item.label_kind == "pseudo":
-            left_out[f"{split}: labelled by a model only"] += 1
-        else:
-            singles[split].append(item)
-    rows: dict[str, list[tuple[Kept, ...]]] = {
-        "train": _windows(singles["train"], seed),
-        "dev": [(item,) for item in singles["dev"]],
-        "test": [(item,) for item in singles["test"]],
-    }
-    settings = {
-        # By name: the place of a folder must not make another dataset of the same windows.
-        "tokenizer": Path(tokenizer).name if tokenizer and Path(tokenizer).is_dir() else tokenizer,
-        "dev_hours": dev_hours,
-        "test_hours": test_hours,
-        "seed": seed,
-        "thresholds": sorted(_thresholds(catalogue)),
-    }
-    return Plan(
-        rows=rows,
-        left_out=dict(left_out),
-        warnings=[
-            *(assigned.warnings or _missing(rows, {"dev": dev_hours, "test": test_hours})),
-            *_shared_speakers(given),
-            *_emptied(singles, left_out),
-        ],
-        settings=settings,
-        fingerprint=_fingerprint(rows, settings),
-    )
+    names = read_manifest(workspace.datasets / settings.name).get("settings", {}).get("against")
+    if names is None:
+        names = [
+            path.name for path in workspace.datasets.glob("[!.]*") if path.name != settings.name
+        ]
+    return make_plan(workspace, catalogue, settings, against=sorted(names), workers=workers)
 
 
-def _missing(rows: dict[str, list[tuple[Kept, ...]]], asked: dict[str, float]) -> Iterator[str]:
-    for split, hours in asked.items():
-        if hours and not rows[split]:
-            yield f"{split} is empty: the sources bring none, and no other speaker is left for it"
-
-
-def _shared_speakers(given: dict[str, set[str]]) -> Iterator[str]:
-    shared = sum(len(splits) > 1 for splits in given.values())
-    if shared:
-        yield f"{shared} speaker(s) are in more than one split of their own source; kept so"
-
-
-def _emptied(singles: dict[str, list[Kept]], left_out: Counter[str]) -> Iterator[str]:
-    for split in HELD_OUT:
-        out = left_out[f"{split}: labelled by a model only"]
-        if out and not singles[split]:
-            yield f"{split} is empty: only a model has labelled its {out} segments; review some"
-
-
-def _kept_segments(
-    catalogue: Catalogue, tokens_in: Callable[[str], int]
-) -> tuple[list[Kept], Counter[str]]:
-    room = pack.MAX_TOKENS - pack.SPECIAL_TOKENS - pack.TIMESTAMP_TOKENS
-    left_out: Counter[str] = Counter()
-    kept: list[Kept] = []
-    with catalogue.session() as session:
-        rows = session.execute(
-            select(Segment, Verdict, Transcript)
-            .outerjoin(Segment.verdict)
-            .outerjoin(Transcript, Transcript.id == Verdict.transcript_id)
-            .join(Segment.recording)
-            .options(joinedload(Segment.recording))
-            .order_by(Recording.id, Segment.start_ms)
-        ).all()
-    before: Kept | None = None
-    for segment, verdict, transcript in rows:
-        reason = _unfit(segment.recording, verdict, transcript)
-        tokens = 0 if reason else tokens_in(transcript.text)
-        if tokens > room:
-            reason = f"more than {room} tokens"
-        if reason:
-            left_out[reason] += 1
-            before = None  # something was said here, so what follows has no known predecessor
-            continue
-        follows = (
-            before is not None
-            and before.recording_id == segment.recording_id
-            and segment.start_ms - before.end_ms <= HARD_GAP_SECONDS * 1000
-        )
-        before = Kept(
-            id=segment.id,
-            recording_id=segment.recording_id,
-            start_ms=segment.start_ms,
-            end_ms=segment.end_ms,
-            text=transcript.text,
-            label_kind=transcript.kind,
-            tokens=tokens,
-            recording=segment.recording,
-            previous_text=before.text if follows and before else None,
-        )
-        kept.append(before)
-    return kept, left_out
-
-
-def _unfit(
-    recording: Recording, verdict: Verdict | None, transcript: Transcript | None
-) -> str | None:
-    """Why a segment cannot be in a dataset; None where it can."""
-    if verdict is None:
-        return "no verdict yet"
-    if verdict.verdict != "keep":
-        return f"verdict {verdict.verdict}"
-    if recording.sha256 is None:
-        return "media cannot be read"
-    return None if transcript and transcript.text else "no text"
-
-
-def _thresholds(catalogue: Catalogue) -> Sequence[str]:
-    with catalogue.session() as session:
-        return session.scalars(select(Verdict.thresholds).distinct()).all()
-
-
-def _windows(items: Sequence[Kept], seed: int) -> list[tuple[Kept, ...]]:
-    """Pack neighbourhoods of some hours, each by itself: a change leaves the others' windows alone.
-
-    What may be handed on never shares a window with what may not, so that a dataset can be
-    published without taking windows apart.
-    """
-    by_id = {item.id: item for item in items}
-    # A voice stays together, voices of one source do not.
-    ordered = sorted(items, key=lambda item: (draw(item.recording.group), item.recording.group))
-    return [
-        tuple(by_id[piece.id] for piece in window)
-        for shared in (True, False)
-        for neighbourhood in chunks(
-            (item for item in ordered if item.recording.redistributable is shared),
-            key=lambda item: item.id,
-            size=lambda item: item.seconds,
-            limit=SHARD_SECONDS,
-        )
-        for window in pack.pack(_pieces(list(neighbourhood), seed), seed=seed)
-    ]
-
-
-def _pieces(items: Sequence[Kept], seed: int) -> Iterator[pack.Piece]:
-    shuffled = list(items)
-    random.Random(seed).shuffle(shuffled)
-    for item in shuffled:
-        yield pack.Piece(
-            id=item.id,
-            seconds=item.seconds,
-            tokens=item.tokens,
-            language=item.recording.language,
-            speaker=item.recording.group,
-        )
-
-
-def _fingerprint(rows: dict[str, list[tuple[Kept, ...]]], settings: dict[str, Any]) -> str:
-    content = [
-        [split, [[(item.id, item.text, item.label_kind) for item in row] for row in split_rows]]
-        for split, split_rows in rows.items()
-    ]
-    document = json.dumps([content, settings], ensure_ascii=False, sort_keys=True)
-    return _hash(document)
-
-
-def build(workspace: Workspace, name: str, plan: Plan) -> tuple[Path, bool]:
+def build(
+    workspace: Workspace,
+    catalogue: Catalogue,
+    name: str,
+    plan: Plan,
+    workers: engine.Workers = engine.HERE,
+) -> tuple[Path, bool]:
     """Write the planned dataset, unless it is there already.
 
     Returns:
@@ -364,14 +145,18 @@ def build(workspace: Workspace, name: str, plan: Plan) -> tuple[Path, bool]:
             f"{folder} was built from another state of the corpus or with other settings, and a "
             "dataset is frozen; build under another name"
         )
-    totals = {split: _totals(rows) for split, rows in plan.rows.items()}
-    languages = sorted({item.recording.language for item in plan.kept})
+    totals = {split: split_totals(windows) for split, windows in plan.rows.items()}
+    languages = sorted({item.media.language for item in plan.kept})
     speech = _speech(plan)
-    credits = list(_credits(plan))
+    credits = list(_credits(catalogue, plan))
     thresholds = {version: _values(version) for version in plan.settings["thresholds"]}
     linked = write_dataset(
         folder,
-        {split: _planned(workspace, split, rows) for split, rows in plan.rows.items() if rows},
+        {
+            split: _planned(workspace, catalogue, split, windows, plan, workers)
+            for split, windows in plan.rows.items()
+            if windows
+        },
         reuse=sorted(workspace.datasets.glob("[!.]*")),
         readme=dataset_card(
             name,
@@ -389,6 +174,11 @@ def build(workspace: Workspace, name: str, plan: Plan) -> tuple[Path, bool]:
             "fingerprint": plan.fingerprint,
             "settings": plan.settings,
             "left_out": plan.left_out,
+            "leaks": {
+                "counts": leaks.counts(plan.leaks),
+                "segments": [leak._asdict() for leak in plan.leaks],
+            },
+            "repeated": plan.repeated,
             "warnings": plan.warnings,
             "languages": languages,
             "speech": [asdict(part) for part in speech],
@@ -412,118 +202,245 @@ def _values(version: str) -> dict[str, Any]:
     return asdict(thresholds) if thresholds.version(preset) == version else {}
 
 
-def _totals(rows: Sequence[tuple[Kept, ...]]) -> SplitTotals:
-    steps = sum(pack.grid_steps(item.seconds) for row in rows for item in row)
+def split_totals(windows: Sequence[Window]) -> SplitTotals:
+    """Rows, segments, seconds of audio and of speech of a split."""
+    steps = sum(pack.grid_steps(run_seconds(run)) for window in windows for run in window)
+    items = [item for window in windows for run in window for item in run]
     return SplitTotals(
-        rows=len(rows),
-        segments=sum(len(row) for row in rows),
+        rows=len(windows),
+        segments=len(items),
         seconds=steps / pack.STEPS_PER_SECOND,
-        speech_seconds=sum(item.seconds for row in rows for item in row),
+        speech_seconds=sum(item.seconds for item in items if item.text),
     )
+
+
+def plan_totals(plan: Plan) -> Iterator[tuple[str, int, int, float, str]]:
+    """Of each split its rows, segments, hours of audio, and how full the rows are."""
+    for split, windows in plan.rows.items():
+        total = split_totals(windows)
+        room = total.rows * pack.WINDOW_SECONDS
+        filled = f"{total.seconds / room:.1%}" if room else ""
+        yield split, total.rows, total.segments, total.seconds / 3600, filled
+
+
+def plan_rows(windows: Iterable[Window]) -> Iterator[dict[str, Any]]:
+    """The rows of a split as they are planned: what lies where in the recordings (seconds)."""
+    for window in windows:
+        yield {
+            "language": window[0][0].media.language,
+            "previous_text": _previous_text(window),
+            "segments": [
+                {
+                    "segment_id": item.id,
+                    "start": item.start_ms / 1000,
+                    "end": item.end_ms / 1000,
+                    "text": item.text,
+                    "tokens": item.tokens,
+                }
+                for run in window
+                for item in run
+            ],
+        }
 
 
 def _speech(plan: Plan) -> list[Speech]:
     """How much speech there is of each kind."""
     counts: Counter[tuple[str, str, str, str, bool]] = Counter()
     seconds: dict[tuple[str, str, str, str, bool], float] = defaultdict(float)
-    for split, rows in plan.rows.items():
-        for item in (item for row in rows for item in row):
-            of = item.recording
-            kind = (split, of.source, of.licence, item.label_kind, of.redistributable)
+    for split, windows in plan.rows.items():
+        for item in (item for window in windows for run in window for item in run):
+            media = item.media
+            kind = (split, media.source, media.licence, item.label_kind, media.redistributable)
             counts[kind] += 1
-            seconds[kind] += item.seconds
+            seconds[kind] += item.seconds if item.text else 0.0
     return [Speech(*kind, counts[kind], seconds[kind]) for kind in sorted(counts)]
 
 
-def _credits(plan: Plan) -> Iterator[Credit]:
-    seconds: dict[tuple[str, str, bool], float] = defaultdict(float)
-    recordings: dict[tuple[str, str, bool], Recording] = {}
+def _credits(catalogue: Catalogue, plan: Plan) -> Iterator[Credit]:
+    """Each video, each own file that asks for credit (CC BY), each release or own collection."""
+    used: dict[str, float] = defaultdict(float)
     for item in plan.kept:
-        of = item.recording
-        work = (_work(of), of.licence, of.redistributable)
-        seconds[work] += item.seconds
-        recordings[work] = of
-    for work, of in sorted(recordings.items()):
-        yield Credit(
-            title=(of.title if _link(of) else None) or work[0],
-            author=of.channel or of.uploader or "",
-            url=_link(of),
-            licence=of.licence,
-            seconds=seconds[work],
-            redistributable=of.redistributable,
-        )
+        used[item.media.id] += item.seconds
+    credits: dict[tuple[str, str, bool], Credit] = {}
+    with catalogue.session() as session:
+        for ids in engine.batches(sorted(used), 500):
+            query = select(
+                Recording.id,
+                Recording.url,
+                Recording.title,
+                Recording.channel,
+                Recording.uploader,
+                Recording.source,
+                Recording.licence,
+                Recording.redistributable,
+            ).where(Recording.id.in_(ids))
+            for of in session.execute(query):
+                # The place of a file on a disk is nobody's business.
+                link = of.url if of.url and of.url.startswith("http") else ""
+                asks = link or of.licence.startswith("CC-BY")
+                title = (of.title if asks else None) or link or of.source
+                work = (link or title, of.licence, of.redistributable)
+                before = credits[work].seconds if work in credits else 0.0
+                credits[work] = Credit(
+                    title=title,
+                    author=of.channel or of.uploader or "",
+                    url=link,
+                    licence=of.licence,
+                    seconds=before + used[of.id],
+                    redistributable=of.redistributable,
+                )
+    yield from (credits[work] for work in sorted(credits))
 
 
-def _work(recording: Recording) -> str:
-    """What a recording is credited as: each video, each own file that asks for credit (CC BY).
-
-    A release of a hundred thousand clips is one work, and so are own files without conditions.
-    """
-    if link := _link(recording):
-        return link
-    asks = recording.licence.startswith("CC-BY")
-    return (recording.title if asks else None) or recording.source
+# --- rows ---------------------------------------------------------------------------------------
 
 
-def _link(recording: Recording) -> str:
-    """Where a recording is published; the place of a file on a disk is nobody's business."""
-    return recording.url if recording.url and recording.url.startswith("http") else ""
+@dataclass(frozen=True)
+class _Order:
+    """A row to be made, with all that a worker needs for it."""
+
+    index: int
+    id: str
+    runs: tuple[tuple[Path, Run], ...]
+    previous_text: str | None
+    gap_samples: int
 
 
-def _planned(workspace: Workspace, split: str, rows: Sequence[tuple[Kept, ...]]) -> PlannedSplit:
-    plans = [_plan_row(split, row) for row in rows]
+def _planned(
+    workspace: Workspace,
+    catalogue: Catalogue,
+    split: str,
+    windows: Sequence[Window],
+    plan: Plan,
+    workers: engine.Workers,
+) -> PlannedSplit:
+    gap_samples = pack.grid_steps(plan.settings["gap_seconds"]) * GRID_SAMPLES
+    rows = _plan_rows(split, windows, gap_samples)
+
+    def orders(start: int, stop: int) -> Iterator[_Order]:
+        for first in range(start, stop, AHEAD_ROWS):
+            some = range(first, min(first + AHEAD_ROWS, stop))
+            ids = sorted({run[0].media.id for index in some for run in windows[index]})
+            paths = media_paths(workspace, catalogue, ids)
+            for index in some:
+                yield _Order(
+                    index - start,
+                    rows[index].id,
+                    tuple((paths[run[0].media.id], run) for run in windows[index]),
+                    _previous_text(windows[index]),
+                    gap_samples,
+                )
 
     def read(start: int, stop: int) -> Iterator[Row]:
-        wanted = list(zip(plans, rows, strict=True))[start:stop]
-        for plan, row in console.progress(wanted, desc=f"build {split}", unit="row"):
-            yield window_row(
-                plan.id,
-                [_labelled(workspace, item) for item in row],
-                language=row[0].recording.language,
-                previous_text=_previous_text(row),
-            )
+        made = engine.outcomes(
+            ([order] for order in orders(start, stop)),
+            engine.Each(_make_row),
+            most=stop - start,
+            workers=workers,
+        )
+        yield from console.progress(
+            _in_order(made), total=stop - start, desc=f"build {split}", unit="row"
+        )
 
-    return PlannedSplit(plans, read)
-
-
-def _plan_row(split: str, row: tuple[Kept, ...]) -> PlannedRow:
-    ids = " ".join(item.id for item in row)
-    # By content: a number would change with every row before it.
-    row_id = f"{split}-{_hash(ids)[:16]}" if split == "train" else ids
-    made_of: list[Any] = [row_id, row[0].recording.language, _previous_text(row)]
-    for item in row:
-        made_of += [item.recording.sha256, _labels(item)]
-    return PlannedRow(
-        id=row_id,
-        seconds=sum(pack.grid_steps(item.seconds) for item in row) / pack.STEPS_PER_SECOND,
-        fingerprint=_hash(json.dumps(made_of, sort_keys=True)),
-    )
+    return PlannedSplit(rows, read)
 
 
-def _previous_text(row: tuple[Kept, ...]) -> str | None:
+def _plan_rows(split: str, windows: Sequence[Window], gap_samples: int) -> list[PlannedRow]:
+    seen: Counter[str] = Counter()
+    rows = []
+    for window in windows:
+        row_id = window[0][0].id
+        if split == "train":
+            # By content, since a number would change with every row before it; what is taken
+            # twice is counted.
+            held = _hash("\0".join(item.id for run in window for item in run))[:16]
+            seen[held] += 1
+            row_id = f"train-{held}-{seen[held]}"
+        items = [[_made_of(item) for item in run] for run in window]
+        made_of = [row_id, _previous_text(window), gap_samples, items]
+        rows.append(PlannedRow(row_id, _seconds(window, gap_samples), _hash(repr(made_of))))
+    return rows
+
+
+def _made_of(item: Kept) -> tuple[object, ...]:
+    """All of a segment and its recording that is in a row, or changes its sound."""
+    # How the recording was split, what came before and how many tokens it has are not.
+    return (*item.media._replace(split=None), *item[1:6])
+
+
+def _seconds(window: Window, gap_samples: int) -> float:
+    """Length of a row's audio in seconds."""
+    steps = sum(pack.grid_steps(run_seconds(run)) for run in window)
+    return steps / pack.STEPS_PER_SECOND + (len(window) - 1) * gap_samples / audio.SAMPLE_RATE
+
+
+def _previous_text(window: Window) -> str | None:
     """A prompt is what was said just before; windows of strangers have none."""
-    return row[0].previous_text if len(row) == 1 else None
-
-
-def _labelled(workspace: Workspace, item: Kept) -> LabelledSegment:
-    path = workspace.path(item.recording.media_path)
-    return LabelledSegment(pcm=audio.read_span(path, item.start_ms, item.end_ms), **_labels(item))
-
-
-def _labels(item: Kept) -> dict[str, Any]:
-    """All of a `LabelledSegment` but its sound."""
-    return {
-        "text": item.text,
-        "speaker": item.recording.group,
-        "source": item.recording.source,
-        "segment_id": item.id,
-        "licence": item.recording.licence,
-        "label_kind": item.label_kind,
-        "redistributable": item.recording.redistributable,
-        "cut_before": item.start_ms > 0,
-        "cut_after": item.end_ms < item.recording.duration_ms,
-    }
+    return window[0][0].previous_text if len(window) == 1 else None
 
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _in_order(
+    made: Generator[tuple[list[_Order], list[Row | ItemError]], None, None],
+) -> Iterator[Row]:
+    """The rows in the order in which they were asked for; the first that failed ends it."""
+    early: dict[int, Row] = {}
+    turn = 0
+    with closing(made):
+        for orders, rows in made:
+            for order, row in zip(orders, rows, strict=True):
+                if isinstance(row, ItemError):
+                    raise row
+                early[order.index] = row
+            while turn in early:
+                yield early.pop(turn)
+                turn += 1
+
+
+def _make_row(order: _Order) -> Row:
+    segments: list[LabelledSegment] = []
+    for position, (path, run) in enumerate(order.runs):
+        segments += _cut(path, run, order.gap_samples if position < len(order.runs) - 1 else 0)
+    return window_row(
+        order.id,
+        segments,
+        language=order.runs[0][1][0].media.language,
+        previous_text=order.previous_text,
+    )
+
+
+def _cut(path: Path, run: Run, gap_samples: int) -> Iterable[LabelledSegment]:
+    """The segments of a run, each with the pause after it, cut where the 0.02 s grid is.
+
+    The audio of a run is whole: nothing is added or faded between its segments. `gap_samples` of
+    silence follow the last one.
+    """
+    media, first = run[0].media, run[0].start_ms
+    pcm = audio.read_span(path, first, run[-1].end_ms)
+    starts = [round((item.start_ms - first) / GRID_MS) * GRID_SAMPLES for item in run]
+    for position, item in enumerate(run):
+        is_last = position == len(run) - 1
+        stop = pcm.size if is_last else starts[position + 1]
+        piece = pcm[starts[position] : stop]
+        end = round((item.end_ms - first) / GRID_MS) * GRID_SAMPLES
+        pause = 0 if is_last else max(0, stop - end)
+        if is_last and gap_samples:
+            piece = faded(piece, into=False, out=item.end_ms < media.duration_ms)
+            piece = np.pad(piece, (0, -piece.size % GRID_SAMPLES + gap_samples))
+            pause = gap_samples
+        yield LabelledSegment(
+            pcm=piece,
+            text=item.text,
+            speaker=media.group,
+            source=media.source,
+            segment_id=item.id,
+            licence=media.licence,
+            label_kind=item.label_kind,
+            redistributable=media.redistributable,
+            cut_before=position == 0 and item.start_ms > 0,
+            cut_after=is_last and not pause and item.end_ms < media.duration_ms,
+            pause_samples=pause,
+        )

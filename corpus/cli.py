@@ -6,7 +6,7 @@ import re
 import sys
 import urllib.parse
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,7 +22,7 @@ from corpus.text import base_language
 from corpus.workspace import FetchConfig, Workspace, WorkspaceOption, init_workspace, open_workspace
 
 if TYPE_CHECKING:
-    from corpus.engine import Counts
+    from corpus.engine import Counts, Workers
     from corpus.fetch import Planned
 
 app = console.new_app(
@@ -45,6 +45,13 @@ NoSleepOption = Annotated[
         "--no-sleep", help="Do not pause between requests; only to a site on this machine."
     ),
 ]
+EngineOption = Annotated[
+    str | None,
+    typer.Option("--engine", help="local, or ray: the cluster at RAY_ADDRESS, else one here."),
+]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Worker processes, or Ray actors.")
+]
 LicenceOption = Annotated[
     str, typer.Option("--license", help="The licence of these files, as an SPDX id, or own.")
 ]
@@ -58,6 +65,14 @@ def main() -> None:
 def _open(workspace: Path | None) -> tuple[Workspace, Catalogue]:
     found = open_workspace(workspace)
     return found, Catalogue(found.catalogue_url)
+
+
+def _workers(space: Workspace, engine: str | None, workers: int | None) -> "Workers":
+    """Where to work: what the options say, else corpus.toml."""
+    from corpus.engine import Workers
+
+    config = space.config.engine
+    return Workers(engine or config.name, workers or config.workers)
 
 
 def _tell(
@@ -321,6 +336,8 @@ def segment(
         float | None,
         typer.Option(min=1.0, max=30.0, help="Length in seconds that segments should approach."),
     ] = None,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -333,7 +350,9 @@ def segment(
 
     space, catalogue = _open(workspace)
     target = target_seconds or space.config.segment.target_seconds
-    counts = segment_recordings(space, catalogue, target_seconds=target)
+    counts = segment_recordings(
+        space, catalogue, target_seconds=target, workers=_workers(space, engine, workers)
+    )
     _tell(counts, "segment", as_json)
 
 
@@ -418,6 +437,11 @@ def build(
         float | None, typer.Option(min=0.0, help="Hours to hold out beside the releases' own test.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of splits and packing.")] = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan-only", help="Show what would be built; --json lists each row.")
+    ] = False,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -427,40 +451,48 @@ def build(
     Example: corpus build czech-1 --tokenizer openai/whisper-small
     """
     from corpus.build import build as write
-    from corpus.build import check_media, make_plan
+    from corpus.build import check_media, plan_dataset, plan_rows, plan_totals
 
     space, catalogue = _open(workspace)
-    config = space.config.build
-    if check_media(space, catalogue).failed:
-        console.say("warning: some clips cannot be read; which: corpus status --json")
-    plan = make_plan(
-        catalogue,
-        tokenizer=_tokenizer(space, tokenizer or config.tokenizer),
-        dev_hours=config.dev_hours if dev_hours is None else dev_hours,
-        test_hours=config.test_hours if test_hours is None else test_hours,
-        seed=config.seed if seed is None else seed,
+    given: dict[str, Any] = {
+        "name": name,
+        "tokenizer": tokenizer,
+        "dev_hours": dev_hours,
+        "test_hours": test_hours,
+        "seed": seed,
+    }
+    settings = replace(
+        space.config.build, **{key: value for key, value in given.items() if value is not None}
     )
+    settings = replace(settings, tokenizer=_tokenizer(space, settings.tokenizer))
+    where = _workers(space, engine, workers)
+    if check_media(space, catalogue, where).failed:
+        console.say("warning: some clips cannot be read; which: corpus status --json")
+    plan = plan_dataset(space, catalogue, settings, where)
     for warning in plan.warnings:
         console.say(f"warning: {warning}")
-    folder, written = write(space, name or config.name, plan)
-    rows = {split: len(split_rows) for split, split_rows in plan.rows.items()}
-    if as_json:
-        console.print_json(
-            {
-                "folder": str(folder),
-                "written": written,
-                "rows": rows,
-                "left_out": plan.left_out,
-                "fingerprint": plan.fingerprint,
-            }
-        )
-        return
-    print(f"{folder} {'is written' if written else 'was up to date'}")
-    console.print_table("Rows", ["split", "rows"], [[split, n] for split, n in rows.items()])
+    told: dict[str, Any] = {
+        "rows": {split: len(windows) for split, windows in plan.rows.items()},
+        "left_out": plan.left_out,
+        "fingerprint": plan.fingerprint,
+    }
+    if plan_only:
+        if as_json:
+            listed = {split: list(plan_rows(windows)) for split, windows in plan.rows.items()}
+            leaked = [leak._asdict() for leak in plan.leaks]
+            console.print_json({**told, "leaks": leaked, "windows": listed})
+            return
+        print(f"{settings.name} would have:")
+    else:
+        folder, written = write(space, catalogue, settings.name, plan, where)
+        if as_json:
+            console.print_json({"folder": str(folder), "written": written, **told})
+            return
+        print(f"{folder} {'is written' if written else 'was up to date'}")
+    totals = list(plan_totals(plan))
+    console.print_table("Rows", ["split", "rows", "segments", "hours", "fill"], totals)
     if plan.left_out:
-        console.print_table(
-            "Left out", ["reason", "segments"], [[why, n] for why, n in plan.left_out.items()]
-        )
+        console.print_table("Left out", ["reason", "segments"], list(plan.left_out.items()))
 
 
 def _tokenizer(space: Workspace, name: str | None) -> str | None:
@@ -517,6 +549,8 @@ def verify(
     proxy: ProxyOption = None,
     no_check_certificate: NoCheckCertificateOption = False,
     no_sleep: NoSleepOption = False,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -538,7 +572,7 @@ def verify(
     )
     problems = []
     for problem in chain(
-        checks.check_media(space, catalogue),
+        checks.check_media(space, catalogue, _workers(space, engine, workers)),
         checks.check_datasets(space, catalogue),
         checks.check_licences(catalogue, options) if licenses else (),
     ):

@@ -157,6 +157,7 @@ class LabelledSegment:
         redistributable: whether the audio may be given to others.
         cut_before: whether its recording goes on before it, so that it begins in mid-sound.
         cut_after: whether its recording goes on after it.
+        pause_samples: at the end of `pcm`, not in the segment: a pause before the next one.
     """
 
     pcm: Pcm
@@ -169,6 +170,7 @@ class LabelledSegment:
     redistributable: bool
     cut_before: bool = True
     cut_after: bool = True
+    pause_samples: int = 0
 
 
 def window_row(
@@ -202,7 +204,7 @@ def window_row(
         labels.append(
             RowSegment(
                 start=samples / SAMPLE_RATE,
-                end=(samples + parts[-1].size) / SAMPLE_RATE,
+                end=(samples + parts[-1].size - segment.pause_samples) / SAMPLE_RATE,
                 text=segment.text,
                 speaker=segment.speaker,
                 source=segment.source,
@@ -220,7 +222,7 @@ def window_row(
         previous_text=previous_text,
         language=language,
         duration=samples / SAMPLE_RATE,
-        speech_seconds=sum(segment.pcm.size for segment in segments) / SAMPLE_RATE,
+        speech_seconds=sum(s.pcm.size - s.pause_samples for s in segments) / SAMPLE_RATE,
         licences=sorted({segment.licence for segment in segments}),
         redistributable=all(segment.redistributable for segment in segments),
         label_kinds=sorted({segment.label_kind for segment in segments}),
@@ -574,3 +576,50 @@ def read_rows(shard: Path) -> Iterator[Row]:
     with pq.ParquetFile(shard) as file:
         for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=SCHEMA.names):
             yield from batch.to_pylist()
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A row of a dataset's dev or test, which later datasets must not train on."""
+
+    id: str
+    """Dataset, split and row."""
+    recording: str
+    speaker: str | None
+    text: str
+    seconds: float
+    shard: Path
+    row: str
+
+
+def held_out_rows(folder: Path) -> Iterator[HeldOut]:
+    """The rows of dev and test of a dataset, without their audio."""
+    columns = ["id", "text", "duration", "segments"]
+    for split in ("dev", "test"):
+        for shard in sorted(folder.glob(f"{split}-*.parquet")):
+            with pq.ParquetFile(shard) as file:
+                for batch in file.iter_batches(columns=columns):
+                    for row in batch.to_pylist():
+                        first = row["segments"][0] if row["segments"] else {}
+                        yield HeldOut(
+                            id=f"{folder.name}/{split}/{row['id']}",
+                            recording=(first.get("segment_id") or "").rpartition("@")[0],
+                            speaker=first.get("speaker"),
+                            text=row["text"],
+                            seconds=row["duration"],
+                            shard=shard,
+                            row=row["id"],
+                        )
+
+
+def held_out_audio(rows: Iterable[HeldOut]) -> Iterator[tuple[HeldOut, bytes]]:
+    """The same rows with their FLAC bytes."""
+    wanted: dict[Path, dict[str, HeldOut]] = {}
+    for row in rows:
+        wanted.setdefault(row.shard, {})[row.row] = row
+    for shard, by_id in wanted.items():
+        with pq.ParquetFile(shard) as file:
+            for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=["id", "audio"]):
+                for found in batch.to_pylist():
+                    if found["id"] in by_id:
+                        yield by_id[found["id"]], found["audio"]["bytes"]

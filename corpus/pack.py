@@ -8,15 +8,19 @@ turn would put clips of like length together and join the same pairs in every ep
 
 A piece has two sizes, seconds and tokens: in scripts that cost Whisper two or three tokens a
 character the decoder's 448 positions are full long before the 30 s are.
+
+`pack_by_speaker` makes windows of one speaker as far as that is cheap. Those that a speaker alone
+cannot fill are made of several: windows that never mix would be an eighth emptier.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 WINDOW_SECONDS = 30.0  # the encoder's input (Radford et al. 2022, section 2.2)
@@ -25,16 +29,17 @@ STEPS_PER_SECOND = 50  # 1 / GRID_SECONDS, exact where GRID_SECONDS is not
 MAX_TOKENS = 448  # the decoder's positions
 SPECIAL_TOKENS = 5  # start, language, task, no-timestamps, end; one more than with timestamps
 TIMESTAMP_TOKENS = 2  # a segment's start and end
+FULL = 0.925  # a window that one speaker fills so far is left to that speaker
 
 
-@dataclass(frozen=True)
-class Piece:
-    """What the packer has to know of a segment.
+class Piece(NamedTuple):
+    """What the packer has to know of a segment, or of a run of them that stays together.
 
     Attributes:
-        id: the segment's id.
+        id: the segment's id, or whatever the caller knows it by.
         seconds: length of its audio, more than 0.
-        tokens: number of tokens of its text alone: no timestamps, no special tokens.
+        tokens: number of tokens of its text alone: no special tokens and no timestamps, save those
+            between the segments of a run.
         language: pieces of two languages never share a window, since a window has one
             language token.
         speaker: who speaks, where it is known.
@@ -68,20 +73,6 @@ class Fill:
     pieces_per_window: float
 
 
-class _Pending(NamedTuple):
-    """A piece in the pool."""
-
-    size: float  # 1 = a full window, in the dimension where the piece is largest
-    ticket: float  # its place in the queue
-    steps: int
-    tokens: int
-    piece: Piece
-
-
-def _largest_first(pending: _Pending) -> tuple[float, float]:
-    return -pending.size, pending.ticket
-
-
 def grid_steps(seconds: float) -> int:
     """The number of 0.02 s steps that cover `seconds`.
 
@@ -107,6 +98,8 @@ def pack(
     max_seconds: float = WINDOW_SECONDS,
     max_tokens: int = MAX_TOKENS,
     pool: int = 256,
+    single_share: float = 0.0,
+    gap_seconds: float = 0.0,
 ) -> Iterator[tuple[Piece, ...]]:
     """Yield windows: tuples of pieces of one language, in the order they are to be laid out.
 
@@ -120,26 +113,87 @@ def pack(
         max_seconds: a window's length, each piece being rounded up to the 0.02 s grid.
         max_tokens: a window's labels, with its special tokens and two timestamps a piece.
         pool: how many pieces of a language wait at a time.
+        single_share: share of the windows that hold one piece, however short, as a model meets
+            utterances outside of training.
+        gap_seconds: silence between two pieces, rounded up to the grid.
 
     Raises:
         ValueError: a piece has no length, or is too long for a window of its own.
     """
-    room_steps = math.floor(round(max_seconds * STEPS_PER_SECOND, 6))
-    room_tokens = max_tokens - SPECIAL_TOKENS
+    room = _Room(math.floor(round(max_seconds * STEPS_PER_SECOND, 6)), max_tokens - SPECIAL_TOKENS)
+    gap = grid_steps(gap_seconds)
     rng = random.Random(seed)
-    pools: dict[str, list[_Pending]] = {}
+    pools: dict[str, _Pool] = {}
+
+    def take(waiting: _Pool) -> tuple[Piece, ...]:
+        alone = single_share > 0 and rng.random() < single_share
+        taken = waiting.take_window(gap, alone=alone)
+        # Largest first would teach the model that short utterances come last.
+        taken.sort(key=lambda _: rng.random())
+        return tuple(pending.piece for pending in taken)
 
     for arrival, piece in enumerate(pieces):
-        steps, tokens = _sizes(piece, max_seconds, room_steps, room_tokens)
-        size = max(steps / room_steps, tokens / room_tokens)
-        ticket = arrival + rng.random() * pool
-        waiting = pools.setdefault(piece.language, [])
-        insort(waiting, _Pending(size, ticket, steps, tokens, piece), key=_largest_first)
-        if len(waiting) >= pool:
-            yield _take_window(waiting, room_steps, room_tokens, rng)
+        steps, tokens = _sizes(piece, max_seconds, room)
+        waiting = pools.get(piece.language)
+        if waiting is None:
+            waiting = pools[piece.language] = _Pool(room)
+        waiting.add(_Pending(arrival + rng.random() * pool, arrival, steps, tokens, piece))
+        if waiting.count >= pool:
+            yield take(waiting)
     for waiting in pools.values():
-        while waiting:
-            yield _take_window(waiting, room_steps, room_tokens, rng)
+        while waiting.count:
+            yield take(waiting)
+
+
+def pack_by_speaker(
+    pieces: Iterable[Piece],
+    *,
+    seed: int,
+    full: float = FULL,
+    single_share: float = 0.0,
+    gap_seconds: float = 0.0,
+) -> Iterator[tuple[Piece, ...]]:
+    """Windows of one speaker where they are `full` (0 to 1) of seconds or tokens, else of several.
+
+    What a speaker cannot fill a window with is topped up by others who could not either. Pieces
+    without a speaker are strangers to each other. All pieces are held at a time; every one comes
+    out exactly once, and equal input and seed give equal windows.
+
+    Raises:
+        ValueError: as `pack` does.
+    """
+    rng = random.Random(seed)
+    groups: dict[str, list[Piece]] = {}
+    rest: list[Piece] = []
+    for piece in pieces:
+        if piece.speaker is None:
+            rest.append(piece)
+        else:
+            groups.setdefault(piece.speaker, []).append(piece)
+    speakers = list(groups)
+    rng.shuffle(speakers)
+    for speaker in speakers:
+        group = groups.pop(speaker)
+        rng.shuffle(group)
+        for window in pack(group, seed=rng.getrandbits(32), gap_seconds=gap_seconds):
+            if single_share > 0 and rng.random() < single_share:
+                yield window[:1]
+                rest.extend(window[1:])
+            elif _fullness(window, gap_seconds) >= full:
+                yield window
+            else:
+                rest.extend(window)
+    rng.shuffle(rest)
+    yield from pack(
+        rest, seed=rng.getrandbits(32), single_share=single_share, gap_seconds=gap_seconds
+    )
+
+
+def _fullness(window: Sequence[Piece], gap_seconds: float) -> float:
+    """How much of a window is taken, of seconds or of tokens, whichever is more."""
+    seconds = sum(piece.seconds for piece in window) + gap_seconds * (len(window) - 1)
+    tokens = sum(piece.tokens + TIMESTAMP_TOKENS for piece in window)
+    return max(seconds / WINDOW_SECONDS, tokens / (MAX_TOKENS - SPECIAL_TOKENS))
 
 
 def fill(windows: Iterable[Sequence[Piece]], *, max_seconds: float = WINDOW_SECONDS) -> Fill:
@@ -161,43 +215,111 @@ def fill(windows: Iterable[Sequence[Piece]], *, max_seconds: float = WINDOW_SECO
     )
 
 
-def _sizes(piece: Piece, max_seconds: float, room_steps: int, room_tokens: int) -> tuple[int, int]:
+class _Room(NamedTuple):
+    """What a window holds."""
+
+    steps: int
+    tokens: int
+
+
+class _Pending(NamedTuple):
+    """A piece in the pool; the oldest has the lowest ticket."""
+
+    ticket: float
+    arrival: int
+    steps: int
+    tokens: int
+    piece: Piece
+
+
+def _sizes(piece: Piece, max_seconds: float, room: _Room) -> tuple[int, int]:
     """A piece's grid steps and tokens in a window, or ValueError where it can have none."""
-    if not piece.seconds > 0:
-        raise ValueError(f"{piece.id}: a piece of {piece.seconds} s cannot be packed")
-    if piece.seconds > max_seconds or (steps := grid_steps(piece.seconds)) > room_steps:
-        raise ValueError(f"{piece.id}: {piece.seconds} s is longer than {max_seconds} s")
+    seconds = piece.seconds
+    if not seconds > 0:
+        raise ValueError(f"{piece.id}: a piece of {seconds} s cannot be packed")
+    if seconds > max_seconds or (steps := grid_steps(seconds)) > room.steps:
+        raise ValueError(f"{piece.id}: {seconds} s is longer than {max_seconds} s")
     tokens = piece.tokens + TIMESTAMP_TOKENS
-    if tokens > room_tokens:
+    if tokens > room.tokens:
         raise ValueError(
             f"{piece.id}: {piece.tokens} tokens are more than the "
-            f"{room_tokens - TIMESTAMP_TOKENS} that fit beside timestamps and special tokens"
+            f"{room.tokens - TIMESTAMP_TOKENS} that fit beside timestamps and special tokens"
         )
     return steps, tokens
 
 
-def _take_window(
-    waiting: list[_Pending], room_steps: int, room_tokens: int, rng: random.Random
-) -> tuple[Piece, ...]:
-    """Remove one window's pieces from `waiting`, which is sorted largest first.
+class _Shelf:
+    """Pending pieces sorted so that the largest that fits is found by bisection.
 
-    What does not fit now will not fit later either, for the room only shrinks: so one pass from
-    the largest to the smallest is the same as looking for the largest that fits each time.
+    A piece's size is the part of a window that it takes of whichever runs out first, time or
+    tokens. It stands on the side of that one, largest first, so what is too large stands before
+    the place that bisection finds, and what follows is too large, if at all, in the other.
     """
-    oldest = min(waiting, key=lambda pending: pending.ticket)
-    taken, left = [oldest], []
-    room_steps -= oldest.steps
-    room_tokens -= oldest.tokens
-    for pending in waiting:
-        if pending is oldest:
-            continue
-        if pending.steps <= room_steps and pending.tokens <= room_tokens:
-            taken.append(pending)
-            room_steps -= pending.steps
-            room_tokens -= pending.tokens
-        else:
-            left.append(pending)
-    waiting[:] = left
-    # Largest first would teach the model that short utterances come last.
-    taken.sort(key=lambda _: rng.random())
-    return tuple(pending.piece for pending in taken)
+
+    def __init__(self, room: _Room) -> None:
+        self.room = room
+        self.by_steps: list[tuple[int, _Pending]] = []
+        self.by_tokens: list[tuple[int, _Pending]] = []
+
+    def _place(self, pending: _Pending) -> tuple[list[tuple[int, _Pending]], tuple[int, _Pending]]:
+        if pending.steps * self.room.tokens >= pending.tokens * self.room.steps:
+            return self.by_steps, (-pending.steps, pending)
+        return self.by_tokens, (-pending.tokens, pending)
+
+    def add(self, pending: _Pending) -> None:
+        side, entry = self._place(pending)
+        insort(side, entry)
+
+    def remove(self, pending: _Pending) -> None:
+        side, entry = self._place(pending)
+        del side[bisect_left(side, entry)]
+
+    def largest(self, steps: int, tokens: int) -> _Pending | None:
+        """The largest piece that fits into these steps and tokens."""
+        long = wordy = None
+        side = self.by_steps
+        for index in range(bisect_left(side, (-steps,)), len(side)):
+            if side[index][1].tokens <= tokens:
+                long = side[index][1]
+                break
+        side = self.by_tokens
+        for index in range(bisect_left(side, (-tokens,)), len(side)):
+            if side[index][1].steps <= steps:
+                wordy = side[index][1]
+                break
+        if long is None or wordy is None:
+            return long or wordy
+        return long if long.steps * self.room.tokens >= wordy.tokens * self.room.steps else wordy
+
+
+class _Pool:
+    """The pending pieces of one language."""
+
+    def __init__(self, room: _Room) -> None:
+        self.room = room
+        self.shelf = _Shelf(room)
+        self.tickets: list[_Pending] = []
+        self.taken: set[int] = set()  # arrivals that are gone but still among the tickets
+        self.count = 0
+
+    def add(self, pending: _Pending) -> None:
+        self.count += 1
+        heappush(self.tickets, pending)
+        self.shelf.add(pending)
+
+    def take_window(self, gap: int, *, alone: bool) -> list[_Pending]:
+        """Remove the pieces of one window: the oldest, then the largest that fits each time."""
+        while self.tickets[0].arrival in self.taken:
+            self.taken.remove(heappop(self.tickets).arrival)
+        found: _Pending | None = heappop(self.tickets)
+        window: list[_Pending] = []
+        steps, tokens = self.room
+        while found is not None:
+            self.shelf.remove(found)
+            window.append(found)
+            steps -= found.steps + gap
+            tokens -= found.tokens
+            found = None if alone else self.shelf.largest(steps, tokens)
+        self.taken.update(pending.arrival for pending in window[1:])
+        self.count -= len(window)
+        return window

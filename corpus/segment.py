@@ -8,7 +8,9 @@ segments at sentence ends than filling greedily does.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -156,6 +158,16 @@ def find_speech(pcm: audio.Pcm) -> list[Span]:
 
 
 @dataclass(frozen=True)
+class _Uncut:
+    """A recording that is to be cut, with all that this needs."""
+
+    id: str
+    media: Path
+    duration_ms: int
+    cues: list[Span]
+
+
+@dataclass(frozen=True)
 class _Cut:
     segmenter: str
     spans: list[Span]
@@ -163,7 +175,11 @@ class _Cut:
 
 
 def segment_recordings(
-    workspace: Workspace, catalogue: Catalogue, *, target_seconds: float
+    workspace: Workspace,
+    catalogue: Catalogue,
+    *,
+    target_seconds: float,
+    workers: engine.Workers = engine.HERE,
 ) -> engine.Counts:
     """Cut every recording that has no segments yet; one commit per recording.
 
@@ -173,49 +189,65 @@ def segment_recordings(
     if not 1 <= target_seconds <= MAX_SECONDS:
         raise UserError(f"target_seconds is {target_seconds}; give 1 to {MAX_SECONDS:.0f}")
     with workspace.lock("segments"):
-        return _segment_recordings(workspace, catalogue, target_seconds)
+        return _segment_recordings(workspace, catalogue, target_seconds, workers)
 
 
 def _segment_recordings(
-    workspace: Workspace, catalogue: Catalogue, target_seconds: float
+    workspace: Workspace, catalogue: Catalogue, target_seconds: float, workers: engine.Workers
 ) -> engine.Counts:
     with catalogue.session() as session:
         waiting = session.scalars(
             select(Recording.id).filter(Recording.segmented_with.is_(None)).order_by(Recording.id)
         ).all()
 
-    def cut(recording_id: str) -> _Cut:
+    def save(uncut: _Uncut, result: _Cut) -> None:
         with catalogue.session() as session:
-            recording = session.get_one(Recording, recording_id)
-            cues = [Span(c.start_ms, c.end_ms, c.text, c.after_break) for c in recording.cues]
-            path, length = workspace.path(recording.media_path), recording.duration_ms
-        segmenter = "cues"
-        if not cues:
-            segmenter = "voice-activity"
-            cues = find_speech(audio.read_span(path, 0, length))
-        spans, left_out = merge_cues(cues, duration_ms=length, target_seconds=target_seconds)
-        return _Cut(segmenter, spans, left_out)
-
-    def save(recording_id: str, result: _Cut) -> None:
-        with catalogue.session() as session:
-            recording = session.get_one(Recording, recording_id)
+            recording = session.get_one(Recording, uncut.id)
             recording.segmented_with = result.segmenter
             session.add_all(_rows(recording, result.spans))
-            catalogue.clear_failure(session, stage="segment", item=recording_id)
+            catalogue.clear_failure(session, stage="segment", item=uncut.id)
             if result.left_out:
                 catalogue.record_failure(
                     session,
                     stage="segment",
-                    item=recording_id,
+                    item=uncut.id,
                     kind="cues_left_out",
                     message=f"{len(result.left_out)} cues are longer than {MAX_SECONDS:.0f} s "
                     "or lie past the end of the audio",
                     transient=False,
                 )
 
+    note = catalogue.failure_noter("segment")
     return engine.run(
-        waiting, cut, save, catalogue.failure_noter("segment"), desc="segment", unit="recording"
+        _uncut(workspace, catalogue, waiting),
+        partial(_cut, target_seconds=target_seconds),
+        save,
+        lambda uncut, error: note(uncut.id, error),
+        total=len(waiting),
+        desc="segment",
+        unit="recording",
+        workers=workers,
     )
+
+
+def _uncut(workspace: Workspace, catalogue: Catalogue, ids: Sequence[str]) -> Iterator[_Uncut]:
+    for recording_id in ids:
+        with catalogue.session() as session:
+            recording = session.get_one(Recording, recording_id)
+            cues = [Span(c.start_ms, c.end_ms, c.text, c.after_break) for c in recording.cues]
+        media = workspace.path(recording.media_path)
+        yield _Uncut(recording.id, media, recording.duration_ms, cues)
+
+
+def _cut(recording: _Uncut, target_seconds: float) -> _Cut:
+    segmenter, cues = "cues", recording.cues
+    if not cues:
+        segmenter = "voice-activity"
+        cues = find_speech(audio.read_span(recording.media, 0, recording.duration_ms))
+    spans, left_out = merge_cues(
+        cues, duration_ms=recording.duration_ms, target_seconds=target_seconds
+    )
+    return _Cut(segmenter, spans, left_out)
 
 
 def _rows(recording: Recording, spans: Sequence[Span]) -> Iterator[Any]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = ("train", "dev", "test")
 
 MIN_GROUPS = 3  # one for each split
 MAX_SHARE = 0.1  # of all seconds in dev, and in test: a small corpus is trained on first
@@ -98,3 +99,37 @@ def assign_splits(
                 f"of {total / 60:.1f} min in all"
             )
     return Assignment(splits, warnings)
+
+
+def carve(
+    groups: Mapping[str, float],
+    splits: Mapping[str, Split],
+    *,
+    asked: Mapping[str, float],
+    salt: str,
+) -> Assignment:
+    """Take dev or test out of train where no source brings one and none else is left for it.
+
+    Args:
+        groups: seconds of speech by group.
+        splits: where each group is so far.
+        asked: seconds wanted, by split.
+        salt: of the hash.
+
+    Returns:
+        The groups that change, and their split.
+    """
+    missing = {split for split, seconds in asked.items() if seconds} - set(splits.values())
+    train = {group: groups[group] for group, split in splits.items() if split == "train"}
+    if not missing or len(train) == len(splits):
+        return Assignment({}, [])  # all was free before: there is nothing more to take
+    found = assign_splits(
+        train,
+        dev_seconds=asked["dev"] if "dev" in missing else 0.0,
+        test_seconds=asked["test"] if "test" in missing else 0.0,
+        salt=salt,
+    )
+    moved: dict[str, Split] = {
+        group: split for group, split in found.splits.items() if split != "train"
+    }
+    return Assignment(moved, found.warnings)

@@ -4,6 +4,7 @@ Nothing is changed or deleted here but the evidence, to which each look at a lic
 uploader may take a licence back for the future; whether to remove the recording is for people.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from typing import Any
 
 from sqlalchemy import select
 
-from corpus import console
+from corpus import console, engine
 from corpus.catalogue import Catalogue, Recording, Tombstone
+from corpus.errors import ItemError
 from corpus.fetch import FETCHED
 from corpus.remove import holdings
 from corpus.sources import sites, video, ytdlp
@@ -34,23 +36,46 @@ class Problem:
     message: str
 
 
-def check_media(workspace: Workspace, catalogue: Catalogue) -> Iterator[Problem]:
+def check_media(
+    workspace: Workspace, catalogue: Catalogue, workers: engine.Workers = engine.HERE
+) -> Iterator[Problem]:
     """Recordings whose media file is absent, or no longer the one that was decoded."""
     with catalogue.session() as session:
         recordings = session.execute(
             select(Recording.id, Recording.media_path, Recording.sha256).order_by(Recording.id)
         ).all()
-    for id, name, digest in console.progress(recordings, desc="media", unit="file"):
-        path = workspace.path(name)
-        try:
-            changed = digest is not None and _sha256(path) != digest
-            missing = not path.is_file()
-        except OSError:
-            changed, missing = False, True
-        if missing:
-            yield Problem(id, "media_missing", f"{path} cannot be read; restore it, or fetch anew")
-        elif changed:
-            yield Problem(id, "media_changed", f"{path} is not the file it was; restore it")
+    files = [_File(id, workspace.path(name), digest) for id, name, digest in recordings]
+    found = engine.outcomes(
+        engine.batches(files, 1), engine.Each(_check), most=len(files), workers=workers
+    )
+    with contextlib.closing(found):
+        bar = console.progress(found, total=len(files), desc="media", unit="file")
+        for (file,), (problem,) in bar:
+            if isinstance(problem, ItemError):
+                yield Problem(file.id, "media_missing", f"{file.path}: {problem}")
+            elif problem is not None:
+                yield problem
+
+
+@dataclass(frozen=True)
+class _File:
+    id: str
+    path: Path
+    sha256: str | None
+
+
+def _check(file: _File) -> Problem | None:
+    try:
+        changed = file.sha256 is not None and _sha256(file.path) != file.sha256
+        missing = not file.path.is_file()
+    except OSError:
+        changed, missing = False, True
+    if missing:
+        told = f"{file.path} cannot be read; restore it, or fetch anew"
+        return Problem(file.id, "media_missing", told)
+    if changed:
+        return Problem(file.id, "media_changed", f"{file.path} is not the file it was; restore it")
+    return None
 
 
 def _sha256(path: Path) -> str:

@@ -74,13 +74,27 @@ class VerdictConfig:
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """How the dataset is built."""
+    """How the dataset is built. Names in the tables are those of sources and kinds of label."""
 
     name: str = "main"
     tokenizer: str | None = None
     dev_hours: float = 1.0
     test_hours: float = 1.0
     seed: int = 0
+    single_share: float = 0.02
+    gap_seconds: float = 0.0
+    temperature: float = 1.0
+    weights: dict[str, float] = field(default_factory=dict)
+    max_hours: dict[str, float] = field(default_factory=dict)
+    max_epochs: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Where work is done: see `corpus.engine.Workers`."""
+
+    name: str = "local"
+    workers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +109,7 @@ class Config:
     label: LabelConfig = field(default_factory=LabelConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
     build: BuildConfig = field(default_factory=BuildConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
 
 
 _SECTIONS = {
@@ -104,6 +119,7 @@ _SECTIONS = {
     "label": LabelConfig,
     "verdict": VerdictConfig,
     "build": BuildConfig,
+    "engine": EngineConfig,
 }
 
 _TEMPLATE = """\
@@ -133,6 +149,12 @@ name = "main"
 # tokenizer = "openai/whisper-small"  # of the model to be trained: exact token counts fill windows
 dev_hours = 1.0    # taken from whole channels and speakers; of a small corpus, a tenth at most
 test_hours = 1.0
+# weights = {{ review = 2 }}      # how often: of a source, or of subtitle, pseudo, review, release
+# max_hours = {{ youtube = 100 }}
+
+[engine]
+name = "local"     # or ray: the cluster at RAY_ADDRESS
+# workers = 4      # processes, or Ray actors; default: this process, or all of the cluster
 """
 
 
@@ -259,5 +281,9 @@ def _fits(value: Any, hint: Any) -> bool:
     """Whether a value of TOML is what a setting's type asks for."""
     if get_origin(hint) is list:
         return isinstance(value, list) and all(_fits(item, get_args(hint)[0]) for item in value)
+    if get_origin(hint) is dict:
+        return isinstance(value, dict) and all(
+            _fits(item, get_args(hint)[1]) for item in value.values()
+        )
     kinds = get_args(hint) or (hint,)
     return type(value) in kinds or (type(value) is int and float in kinds)

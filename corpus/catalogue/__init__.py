@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, delete, event, inspect, make_url, select, text
+from sqlalchemy import Engine, create_engine, delete, event, func, inspect, make_url, select, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -49,6 +50,9 @@ __all__ = [
 
 HEAD = "0003"
 """The newest migration; an older catalogue is migrated when it is opened."""
+
+MIGRATION_LOCK = 0x_C0_49_05
+"""The number under which PostgreSQL knows that a catalogue is being migrated."""
 
 BUSY_SECONDS = 30
 """How long SQLite waits for another writer before it gives up."""
@@ -99,13 +103,22 @@ class Catalogue:
         url: str | None = None,
     ) -> None:
         """Note that a stage failed on an item, or that it failed once more."""
-        failure = session.scalar(select(Failure).filter_by(stage=stage, item=item))
-        if failure is None:
-            failure = Failure(stage=stage, item=item, attempts=0)
-            session.add(failure)
-        failure.kind, failure.message, failure.transient = kind, message, transient
-        failure.url, failure.failed_at = url, now()
-        failure.attempts += 1
+        told = {
+            "kind": kind,
+            "message": message,
+            "transient": transient,
+            "url": url,
+            "failed_at": now(),
+        }
+        # One statement: between a look and an insert another process could have noted it.
+        insert = postgresql.insert if self.engine.name == "postgresql" else sqlite.insert
+        session.execute(
+            insert(Failure)
+            .values(stage=stage, item=item, attempts=1, **told)
+            .on_conflict_do_update(
+                index_elements=["stage", "item"], set_={"attempts": Failure.attempts + 1, **told}
+            )
+        )
 
     def failure_noter(self, stage: str) -> Callable[[Any, Exception], None]:
         """A function that notes, in its own transaction, that `stage` cannot read an item's media.
@@ -133,6 +146,8 @@ class Catalogue:
     def _migrate(self) -> None:
         # One transaction, so that of two processes that open an older catalogue one waits.
         with self.engine.begin() as connection:
+            if self.engine.name == "postgresql":  # which has no lock on a whole database
+                connection.execute(select(func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             tables = inspect(connection).get_table_names()
             if tables and not {"alembic_version", Recording.__tablename__} <= set(tables):
                 raise UserError(f"{self} is another program's database; give an empty one")
@@ -162,7 +177,8 @@ def _engine(url: str) -> Engine:
         address = make_url(url)
         if address.drivername == "postgresql":
             address = address.set(drivername="postgresql+psycopg")
-        engine = create_engine(address)
+        # A connection that has lain idle for hours of labelling may be cut by now: look first.
+        engine = create_engine(address, pool_pre_ping=address.get_backend_name() != "sqlite")
     except ArgumentError:
         raise UserError(
             "the catalogue's address is no database URL; give one such as postgresql://HOST/NAME"

@@ -40,7 +40,8 @@ _REBUILD = f"""
 order. A segment's id ends in `@START-END`, milliseconds in its recording; what stands before is the
 recording, for Common Voice `common-voice:LOCALE:CLIP`. Import the same release with whisper-harvest
 to have segments of the same ids. A row's audio is its segments laid end to end, each padded with
-zeros to the next 0.02 s; `start` and `end` are seconds in it.
+zeros to the next 0.02 s; segments that follow each other in one recording keep what is between
+them. `start` and `end` are seconds in the row.
 """
 
 
