@@ -231,6 +231,7 @@ class TestJson:
             ("label",): ["--model", MODEL, *at],
             ("verdict",): [*at],
             ("build",): ["main", *at],
+            ("export",): ["main", "--to", "nemo", *at],
             ("status",): [*at],
             ("run",): [*at],
             ("verify",): [*at],
