@@ -28,7 +28,7 @@ MAX_SECONDS = 60.0
 MIN_FRAMES = 50
 """Of sound, about a second: less could be anybody's breath."""
 
-MAX_BIT_ERRORS = 0.25
+MAX_BIT_ERRORS = 0.2
 """Compression at 32 kb/s changes a sixth of the bits. The paper takes 0.35 for three seconds; a
 sentence can be shorter, and one voice is like itself."""
 

@@ -83,22 +83,20 @@ class Index:
             for gram in _grams(units):
                 self.grams.setdefault(gram, item.id)
 
-    def find(self, item: Known) -> Iterator[Leak]:
+    def find(self, item: Known) -> list[Leak]:
         """All that a segment of train shares with what is held out, one leak of each kind."""
-        for why, where, key in (
-            (RECORDING, self.recordings, item.recording),
-            (AUDIO, self.audio, item.audio),
-            (SPEAKER, self.speakers, item.speaker),
-        ):
-            if key in where:
-                yield Leak(item.id, why, where[key])  # type: ignore[index]
-        if self.texts or self.grams:
-            units = _units(item.text)
-            held = self.texts.get(" ".join(units))
-            if held is not None:
-                yield Leak(item.id, TEXT, held)
-            elif (gram := next((g for g in _grams(units) if g in self.grams), None)) is not None:
-                yield Leak(item.id, WORDS, self.grams[gram])
+        found = [
+            (RECORDING, self.recordings.get(item.recording)),
+            (AUDIO, None if item.audio is None else self.audio.get(item.audio)),
+            (SPEAKER, None if item.speaker is None else self.speakers.get(item.speaker)),
+        ]
+        units = _units(item.text)
+        if (held := self.texts.get(" ".join(units))) is not None:
+            found.append((TEXT, held))
+        elif self.grams:
+            shared = (self.grams[gram] for gram in _grams(units) if gram in self.grams)
+            found.append((WORDS, next(shared, None)))
+        return [Leak(item.id, why, held) for why, held in found if held is not None]
 
 
 def find_leaks(train: Iterable[Known], held_out: Iterable[Known]) -> Found:
@@ -148,7 +146,9 @@ _FOLDING = _Folding(dict.fromkeys(map(ord, "'\u2019\u02bc"), None))
 
 def _units(text: str) -> list[str]:
     """The words of a text, or its letters where it has no spaces between words."""
-    words = unicodedata.normalize("NFKC", text).casefold().translate(_FOLDING).split()
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    words = text.casefold().translate(_FOLDING).split()
     if len(text) > LETTERS_PER_WORD * len(words) + len(words):
         return list("".join(words))
     return words
@@ -164,8 +164,6 @@ def _counts(units: Sequence[str]) -> bool:
 
 def _grams(units: Sequence[str]) -> Iterator[int]:
     """Hashes of all runs of eight words, or of twenty letters."""
-    if len(units) < NGRAM_WORDS:
-        return
-    size = NGRAM_WORDS if any(len(unit) > 1 for unit in units) else NGRAM_LETTERS
+    size = NGRAM_WORDS if max(map(len, units), default=0) > 1 else NGRAM_LETTERS
     for start in range(len(units) - size + 1):
         yield hash(tuple(units[start : start + size]))

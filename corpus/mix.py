@@ -66,8 +66,6 @@ def draw(portions: Sequence[Portion], mix: Mix, *, seed: int) -> Drawn:
     numbers = [*mix.weights.values(), *mix.max_hours.values(), *mix.max_epochs.values()]
     if mix.temperature < 1 or min(numbers, default=0) < 0:
         raise ValueError("a temperature is 1 or more, and weights and caps are 0 or more")
-    if mix == Mix():
-        return Drawn([1] * len(portions), Counter())
     wanted = _weights(portions, mix)
     chances = [_chance(seed, portion.id) for portion in portions]
     copies = [
@@ -91,8 +89,8 @@ def _weights(portions: Sequence[Portion], mix: Mix) -> list[float]:
     for source, kind in {(portion.source, portion.label_kind) for portion in portions}:
         tempered = (seconds[source] / largest) ** (1 / mix.temperature - 1)
         weight = tempered * mix.weights.get(source, 1.0) * mix.weights.get(kind, 1.0)
-        caps = (mix.max_epochs.get(name, MAX_EPOCHS) for name in (source, kind))
-        weights[source, kind] = min(weight, *caps)
+        caps = [mix.max_epochs[name] for name in (source, kind) if name in mix.max_epochs]
+        weights[source, kind] = min(weight, *(caps or [MAX_EPOCHS]))
     return [weights[portion.source, portion.label_kind] for portion in portions]
 
 

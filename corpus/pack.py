@@ -21,6 +21,8 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 WINDOW_SECONDS = 30.0  # the encoder's input (Radford et al. 2022, section 2.2)
@@ -156,37 +158,40 @@ def pack_by_speaker(
     """Windows of one speaker where they are `full` (0 to 1) of seconds or tokens, else of several.
 
     What a speaker cannot fill a window with is topped up by others who could not either. Pieces
-    without a speaker are strangers to each other. All pieces are held at a time; every one comes
-    out exactly once, and equal input and seed give equal windows.
+    without a speaker are strangers to each other. One speaker's pieces and what is left of the
+    others' are held at a time; every piece comes out exactly once, and equal input and seed give
+    equal windows.
+
+    Args:
+        pieces: those of a speaker one after the other.
 
     Raises:
         ValueError: as `pack` does.
     """
     rng = random.Random(seed)
-    groups: dict[str, list[Piece]] = {}
     rest: list[Piece] = []
-    for piece in pieces:
-        if piece.speaker is None:
-            rest.append(piece)
-        else:
-            groups.setdefault(piece.speaker, []).append(piece)
-    speakers = list(groups)
-    rng.shuffle(speakers)
-    for speaker in speakers:
-        group = groups.pop(speaker)
+    for speaker, some in groupby(pieces, key=attrgetter("speaker")):
+        group = list(some)
+        if speaker is None or sum(map(_size, group)) < full:
+            rest += group
+            continue
         rng.shuffle(group)
         for window in pack(group, seed=rng.getrandbits(32), gap_seconds=gap_seconds):
             if single_share > 0 and rng.random() < single_share:
                 yield window[:1]
-                rest.extend(window[1:])
+                rest += window[1:]
             elif _fullness(window, gap_seconds) >= full:
                 yield window
             else:
-                rest.extend(window)
+                rest += window
     rng.shuffle(rest)
     yield from pack(
         rest, seed=rng.getrandbits(32), single_share=single_share, gap_seconds=gap_seconds
     )
+
+
+def _size(piece: Piece) -> float:
+    return piece.seconds / WINDOW_SECONDS + piece.tokens / MAX_TOKENS
 
 
 def _fullness(window: Sequence[Piece], gap_seconds: float) -> float:

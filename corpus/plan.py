@@ -60,7 +60,8 @@ class Media(NamedTuple):
     redistributable: bool
     group: str
     split: Split | None
-    sha256: bytes | None
+    content: int | None
+    """Stands for the hash of its media file; None where that cannot be read."""
     duration_ms: int
 
 
@@ -242,7 +243,7 @@ def read_kept(catalogue: Catalogue, tokens_in: TokenCounter) -> tuple[list[Kept]
     before: Kept | None = None
     with catalogue.session() as session:
         media = {item.id: item for item in _media(session)}
-        rows = session.execute(
+        rows = session.connection().execute(
             select(
                 Segment.recording_id,
                 Segment.id,
@@ -256,7 +257,7 @@ def read_kept(catalogue: Catalogue, tokens_in: TokenCounter) -> tuple[list[Kept]
             .outerjoin(Verdict, Verdict.segment_id == Segment.id)
             .outerjoin(Transcript, Transcript.id == Verdict.transcript_id)
             .order_by(Segment.recording_id, Segment.start_ms, Segment.id),
-            execution_options={"yield_per": READ_ROWS},
+            execution_options={"yield_per": READ_ROWS},  # streamed
         )
         for batch in rows.partitions():
             tokens = tokens_in([row[-1] or "" for row in batch])
@@ -302,7 +303,7 @@ def read_kept(catalogue: Catalogue, tokens_in: TokenCounter) -> tuple[list[Kept]
 def _media(session: Any) -> Iterator[Media]:
     # Values that many recordings share are held once.
     same: dict[str, str] = {}
-    rows = session.execute(
+    rows = session.connection().execute(
         select(
             Recording.id,
             Recording.source,
@@ -327,7 +328,7 @@ def _media(session: Any) -> Iterator[Media]:
             free,
             same.setdefault(group, group),
             cast("Split | None", split),
-            sha256 and sha256.encode(),
+            hash(sha256) if sha256 else None,
             length,
         )
 
@@ -338,7 +339,7 @@ def _unfit(media: Media, verdict: str | None, kind: str | None, text: str | None
         return "no verdict yet"
     if verdict != "keep":
         return f"verdict {verdict}"
-    if media.sha256 is None:
+    if media.content is None:
         return "media cannot be read"
     return None if text or (text is not None and kind in SILENCE_BY) else "no text"
 
@@ -449,9 +450,9 @@ def _find_leaks(
     before = [row for name in against for row in held_out_rows(workspace.datasets / name)]
     copies = _same_audio(workspace, catalogue, train, held, before, workers)
     return leaks.find_leaks(
-        (_known(item, copies.get(item.media.id, item.media.sha256)) for item in train),
+        (_known(item, copies.get(item.media.id, item.media.content)) for item in train),
         [
-            *(_known(item, item.media.sha256) for item in held),
+            *(_known(item, item.media.content) for item in held),
             *(leaks.Known(row.id, row.recording, row.speaker, row.id, row.text) for row in before),
         ],
     )
@@ -479,37 +480,28 @@ def _same_audio(
     theirs = {item.media.id: item.media for item in held if item.media.id not in ours}
     here = ours.keys() | theirs.keys()
     foreign = [row for row in before if row.recording not in here]
-    lengths = sorted(
-        [
-            *((item.duration_ms, item.source if item.split else "") for item in theirs.values()),
-            *((round(row.seconds * 1000), "") for row in foreign),
-        ]
-    )
-
-    def is_near(media: Media, other: tuple[int, str]) -> bool:
-        trusted = media.split is not None and media.source == other[1]
-        return abs(media.duration_ms - other[0]) <= SAME_AUDIO_MS and not trusted
+    lengths: dict[str, list[int]] = defaultdict(list)
+    for media in theirs.values():
+        lengths[_release(media)].append(media.duration_ms)
+    lengths[""] += [round(row.seconds * 1000) for row in foreign]
+    for some in lengths.values():
+        some.sort()
 
     def could_be(media: Media) -> bool:
-        at = bisect_left(lengths, (media.duration_ms - SAME_AUDIO_MS, ""))
-        while at < len(lengths) and lengths[at][0] <= media.duration_ms + SAME_AUDIO_MS:
-            if is_near(media, lengths[at]):
-                return True
-            at += 1
-        return False
+        release = _release(media)
+        return any(
+            _is_near(media.duration_ms, some)
+            for other, some in lengths.items()
+            if not release or other != release
+        )
 
     candidates = [media for media in ours.values() if could_be(media)]
     if not candidates:
         return {}
     near = sorted({media.duration_ms for media in candidates})
-
-    def could_match(length_ms: int) -> bool:
-        at = bisect_left(near, length_ms - SAME_AUDIO_MS)
-        return at < len(near) and near[at] <= length_ms + SAME_AUDIO_MS
-
-    wanted = [media for media in theirs.values() if could_match(media.duration_ms)]
+    wanted = [media for media in theirs.values() if _is_near(media.duration_ms, near)]
     found = _fingerprints(workspace, catalogue, [*wanted, *candidates], workers)
-    keys: dict[str, object] = {media.id: media.sha256 for media in wanted} | {
+    keys: dict[str, object] = {media.id: media.content for media in wanted} | {
         row.id: row.id for row in foreign
     }
     index = FingerprintIndex(
@@ -518,12 +510,23 @@ def _same_audio(
             *(
                 (row.id, fingerprint(audio.decode(flac)))
                 for row, flac in held_out_audio(foreign)
-                if could_match(round(row.seconds * 1000))
+                if _is_near(round(row.seconds * 1000), near)
             ),
         ]
     )
     matches = {m.id: index.find(found[m.id]) for m in candidates if m.id in found}
     return {item: keys[match] for item, match in matches.items() if match is not None}
+
+
+def _release(media: Media) -> str:
+    """The release that a recording came in with a split of its own; empty where it did not."""
+    return media.source if media.split else ""
+
+
+def _is_near(length_ms: int, others: Sequence[int]) -> bool:
+    """Whether one of these sorted lengths (ms) could be that of a copy."""
+    at = bisect_left(others, length_ms - SAME_AUDIO_MS)
+    return at < len(others) and others[at] <= length_ms + SAME_AUDIO_MS
 
 
 def _fingerprints(
@@ -577,6 +580,8 @@ def _without(items: Sequence[Kept], leaked: set[str]) -> list[Kept]:
 
 
 def _draw(train: Sequence[Kept], wanted: mix.Mix, seed: int) -> mix.Drawn:
+    if wanted == mix.Mix():
+        return mix.Drawn([1] * len(train), Counter())
     portions = [
         mix.Portion(item.id, item.media.source, item.label_kind, item.seconds) for item in train
     ]
@@ -629,17 +634,22 @@ def _train_windows(
     windows: list[Window] = []
     for turn in range(max(copies, default=0)):
         taken = [item for item, count in zip(train, copies, strict=True) if count > turn]
-        found = list(runs(taken))
-        # A voice stays together, voices of one source do not.
-        found.sort(key=lambda run: (draw(run[0].media.group), run[0].media.group))
+        seed = settings.seed + turn
+        # A voice stays together, the voices of one source do not.
+        found = sorted(runs(taken), key=lambda run: _place(run[0].media.group, seed))
         for free in (True, False):
             of_kind = (run for run in found if run[0].media.redistributable is free)
             # Packed by themselves, so that a change to some hours leaves the others' windows alone.
             for neighbours in chunks(
                 of_kind, key=lambda run: run[0].id, size=run_seconds, limit=SHARD_SECONDS
             ):
-                windows += _pack(list(neighbours), settings, settings.seed + turn)
+                windows += _pack(list(neighbours), settings, seed)
     return windows
+
+
+def _place(group: str, seed: int) -> tuple[float, str]:
+    """Where a speaker stands among the others, whoever those are."""
+    return draw(f"{seed} {group}"), group
 
 
 def _pack(found: Sequence[Run], settings: BuildConfig, seed: int) -> list[Window]:
@@ -648,7 +658,7 @@ def _pack(found: Sequence[Run], settings: BuildConfig, seed: int) -> list[Window
     packed = pack.pack_by_speaker(
         pieces, seed=seed, single_share=settings.single_share, gap_seconds=settings.gap_seconds
     )
-    windows += [tuple(found[int(piece.id)] for piece in window) for window in packed]
+    windows += [tuple([found[int(piece.id)] for piece in window]) for window in packed]
     random.Random(seed).shuffle(windows)
     return windows
 

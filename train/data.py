@@ -13,6 +13,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -81,13 +82,16 @@ class Window:
 
 @dataclass(frozen=True)
 class Clip:
-    """A segment that can be packed: samples `start` to `stop` of a row's audio."""
+    """Segments that are packed as one: samples `start` to `stop` of a row's audio.
+
+    The times of the utterances are seconds from `start`.
+    """
 
     piece: Piece
     row: int
     start: int
     stop: int
-    text: str
+    utterances: tuple[Utterance, ...]
 
 
 @dataclass
@@ -176,27 +180,44 @@ def can_take_apart(row: Mapping[str, Any]) -> bool:
 
 
 def take_apart(number: int, row: Mapping[str, Any], encode: Encode) -> Iterator[Clip]:
-    """The segments of row `number`."""
-    for index, segment in enumerate(row["segments"]):
-        start = round(segment["start"] * SAMPLE_RATE)
-        stop = round(min(segment["end"], row["duration"]) * SAMPLE_RATE)
+    """The segments of row `number`; those of one recording stay together, with their pauses."""
+    groups = groupby(enumerate(row["segments"]), key=_recording)
+    for index, segments in enumerate([segment for _, segment in group] for _, group in groups):
+        start = round(segments[0]["start"] * SAMPLE_RATE)
+        stop = round(min(segments[-1]["end"], row["duration"]) * SAMPLE_RATE)
+        tokens = [len(encode(spaced(segment["text"], row["language"]))) for segment in segments]
         piece = Piece(
             id=f"{number}/{index}",
             seconds=(stop - start) / SAMPLE_RATE,
-            tokens=len(encode(spaced(segment["text"], row["language"]))),
+            tokens=sum(tokens) + TIMESTAMP_TOKENS * (len(tokens) - 1),
             language=row["language"],
-            speaker=segment["speaker"],
+            speaker=segments[0]["speaker"],
         )
-        yield Clip(piece, number, start, stop, segment["text"])
+        origin = start / SAMPLE_RATE
+        utterances = tuple(
+            Utterance(s["start"] - origin, min(s["end"], row["duration"]) - origin, s["text"])
+            for s in segments
+        )
+        yield Clip(piece, number, start, stop, utterances)
+
+
+def _recording(numbered: tuple[int, Mapping[str, Any]]) -> str | int:
+    """What a segment has in common with its neighbours of the same recording."""
+    number, segment = numbered
+    recording: str = segment["segment_id"].rpartition("@")[0]
+    return recording or number
 
 
 def join(clips: Sequence[Clip]) -> Window:
     """Lay clips end to end, each from a point of the 0.02 s grid on."""
-    spans, utterances, at = [], [], 0
+    spans: list[Span] = []
+    utterances: list[Utterance] = []
+    at = 0
     for clip in clips:
         spans.append(Span(clip.row, clip.start, clip.stop, at))
-        begin, end = at / SAMPLE_RATE, at / SAMPLE_RATE + clip.piece.seconds
-        utterances.append(Utterance(begin, end, clip.text))
+        for said in clip.utterances:
+            end = None if said.end is None else at / SAMPLE_RATE + said.end
+            utterances.append(Utterance(at / SAMPLE_RATE + said.start, end, said.text))
         at += grid_steps(clip.piece.seconds) * GRID_SAMPLES
     pieces = [clip.piece for clip in clips]
     return Window(

@@ -182,7 +182,7 @@ def test_texts_too_long_for_the_decoder_are_left_out_and_counted(
     write_dataset(tmp_path / "d", {"train": [row]}, readme="", attribution="", manifest={})
     rows = open_split([tmp_path / "d"], "train")
     material = gather(rows, tokenizer, vocabulary)
-    assert [clip.text for clip in material.clips.values()] == ["one two"]
+    assert [c.utterances[0].text for c in material.clips.values()] == ["one two"]
     assert material.dropped.total() == 1
     assert gather(rows, tokenizer, vocabulary, repack=False).dropped.total() == 1
 
@@ -194,3 +194,25 @@ def test_an_unknown_language_stops_the_run_before_it_starts(
     with pytest.raises(UserError, match="'sk'"):
         gather(rows, tokenizer, vocabulary)
     assert gather(rows, tokenizer, vocabulary, language_token="cs").clips
+
+
+def test_consecutive_segments_of_one_recording_stay_together_with_their_pauses(
+    tmp_path: Path, tokenizer: Any, vocabulary: Vocabulary
+) -> None:
+    def said(text: str, segment: str, pause_samples: int = 0) -> LabelledSegment:
+        pcm = np.full(SAMPLE_RATE, 100, np.int16)
+        known = (text, "v", "tones", segment, "CC0-1.0", "release", True)
+        return LabelledSegment(pcm, *known, pause_samples=pause_samples)
+
+    row = window_row(
+        "window",
+        [said("one", "a@0-1", 320), said("two", "a@1-2"), said("two one", "b@0-1")],
+        language="en",
+    )
+    write_dataset(tmp_path / "d", {"train": [row]}, readme="", attribution="", manifest={})
+    material = gather(open_split([tmp_path / "d"], "train"), tokenizer, vocabulary)
+    spoken = [[(u.start, u.end, u.text) for u in c.utterances] for c in material.clips.values()]
+    assert spoken == [[(0.0, 0.98, "one"), (1.0, 2.0, "two")], [(0.0, 1.0, "two one")]]
+    (window,) = material.epoch(0, 0)
+    assert [u.start for u in window.utterances] == [0.0, 1.0, 2.0]
+    assert {u.text for u in window.utterances} == {"one", "two", "two one"}
