@@ -420,12 +420,12 @@ def _cut(path: Path, run: Run, gap_samples: int) -> Iterable[LabelledSegment]:
     """
     media, first = run[0].media, run[0].start_ms
     pcm = audio.read_span(path, first, run[-1].end_ms)
-    starts = [round((item.start_ms - first) / GRID_MS) * GRID_SAMPLES for item in run]
+    starts = [(item.start_ms - first) // GRID_MS * GRID_SAMPLES for item in run]
     for position, item in enumerate(run):
         is_last = position == len(run) - 1
         stop = pcm.size if is_last else starts[position + 1]
         piece = pcm[starts[position] : stop]
-        end = round((item.end_ms - first) / GRID_MS) * GRID_SAMPLES
+        end = -((first - item.end_ms) // GRID_MS) * GRID_SAMPLES
         pause = 0 if is_last else max(0, stop - end)
         if is_last and gap_samples:
             piece = faded(piece, into=False, out=item.end_ms < media.duration_ms)

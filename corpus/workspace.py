@@ -151,6 +151,7 @@ dev_hours = 1.0    # taken from whole channels and speakers; of a small corpus, 
 test_hours = 1.0
 # weights = {{ review = 2 }}      # how often: of a source, or of subtitle, pseudo, review, release
 # max_hours = {{ youtube = 100 }}
+# temperature = 2.0              # above 1: small sources are repeated
 
 [engine]
 name = "local"     # or ray: the cluster at RAY_ADDRESS

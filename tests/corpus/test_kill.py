@@ -125,8 +125,17 @@ def test_a_fetch_killed_again_and_again_ends_as_if_it_never_was(
     assert len(contents(killed)["recordings"]) == 3
 
 
+@pytest.mark.parametrize(
+    ("moments", "workers"),
+    [(4, 1), pytest.param(20, 2, marks=pytest.mark.slow)],
+)
 def test_a_build_killed_again_and_again_gives_the_same_bytes(
-    workspace: Workspace, catalogue: Catalogue, add_recording: AddRecording, tmp_path: Path
+    workspace: Workspace,
+    catalogue: Catalogue,
+    add_recording: AddRecording,
+    tmp_path: Path,
+    moments: int,
+    workers: int,
 ) -> None:
     for number in range(4):
         segments = [
@@ -136,20 +145,30 @@ def test_a_build_killed_again_and_again_gives_the_same_bytes(
         add_recording(f"talk{number}", segments, channel_id=f"channel{number}")
     catalogue.engine.dispose()
     whole = copy_of(workspace, tmp_path / "whole")
-    started = time.monotonic()
     run("build", "one", "--workspace", whole.root)
+    command = ("build", "one", "--workers", workers, "--workspace", workspace.root)
+    started = time.monotonic()
+    run(*command)
     seconds = time.monotonic() - started
+    shutil.rmtree(workspace.datasets / "one")
+
+    def begun() -> bool:
+        return bool(list(workspace.datasets.glob(".one.partial-*")))
 
     rng, kills = random.Random(5), 0
-    for _ in range(4):
+    for turn in range(moments):
+        # While it writes; of many moments every other one at any time.
+        any_time = moments > 4 and turn % 2
         kills += run_killed(
-            *("build", "one", "--workspace", workspace.root),
-            moment=lambda: bool(list(workspace.datasets.glob(".one.partial-*"))),
-            later_s=rng.uniform(0, seconds / 4),
+            *command,
+            moment=(lambda: True) if any_time else begun,
+            later_s=rng.uniform(0, seconds if any_time else seconds / 4),
         )
-        assert not (workspace.datasets / "one").exists() or _is_whole(workspace.datasets / "one")
-    assert kills >= 1
-    run("build", "one", "--workspace", workspace.root)
+        if (workspace.datasets / "one").exists():
+            assert _is_whole(workspace.datasets / "one")
+            shutil.rmtree(workspace.datasets / "one")
+    assert kills >= moments / 4
+    run(*command)
     assert [path.name for path in workspace.datasets.iterdir()] == ["one"]
     one, same = whole.datasets / "one", workspace.datasets / "one"
     assert file_hashes(one) == file_hashes(same)
