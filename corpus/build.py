@@ -6,11 +6,10 @@ worker, however large the corpus is.
 """
 
 import hashlib
-import json
-from collections import defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,23 @@ import numpy as np
 from sqlalchemy import select
 
 from corpus import __version__, audio, console, engine, leaks, pack
+from corpus.card import Credit, Speech, SplitTotals, attribution_md, dataset_card
 from corpus.catalogue import Catalogue, Recording, Segment, Verdict
 from corpus.dataset import (
     GRID_SAMPLES,
-    Credit,
     LabelledSegment,
+    PlannedRow,
+    PlannedSplit,
     Row,
-    SplitTotals,
-    attribution_md,
-    dataset_card,
+    read_manifest,
     window_row,
     write_dataset,
 )
 from corpus.errors import ItemError, UserError
 from corpus.pieces import faded
-from corpus.plan import Kept, Plan, Run, Window, make_plan, media_paths
+from corpus.plan import Kept, Plan, Run, Window, make_plan, media_paths, run_seconds
 from corpus.segment import MAX_SECONDS
+from corpus.verdict import read_thresholds
 from corpus.workspace import BuildConfig, Workspace
 
 GRID_MS = 1000 // pack.STEPS_PER_SECOND
@@ -111,7 +111,7 @@ def plan_dataset(
 
     One that is there already is planned against those that were there before it.
     """
-    names = _manifest(workspace.datasets / settings.name).get("settings", {}).get("against")
+    names = read_manifest(workspace.datasets / settings.name).get("settings", {}).get("against")
     if names is None:
         names = [
             path.name for path in workspace.datasets.glob("[!.]*") if path.name != settings.name
@@ -139,30 +139,35 @@ def build(
         raise UserError(f"{name!r} is no name for a dataset; use letters, digits, - and _")
     folder = workspace.datasets / name
     if folder.exists():
-        if _manifest(folder).get("fingerprint") == plan.fingerprint:
+        if read_manifest(folder).get("fingerprint") == plan.fingerprint:
             return folder, False
         raise FrozenError(
             f"{folder} was built from another state of the corpus or with other settings, and a "
             "dataset is frozen; build under another name"
         )
     totals = {split: split_totals(windows) for split, windows in plan.rows.items()}
-    seconds = _seconds_by(plan, lambda item: item.label_kind)
-    write_dataset(
+    languages = sorted({item.media.language for item in plan.kept})
+    speech = _speech(plan)
+    credits = list(_credits(catalogue, plan))
+    thresholds = {version: _values(version) for version in plan.settings["thresholds"]}
+    linked = write_dataset(
         folder,
         {
-            split: _rows(workspace, catalogue, split, windows, plan, workers)
+            split: _planned(workspace, catalogue, split, windows, plan, workers)
             for split, windows in plan.rows.items()
             if windows
         },
+        reuse=sorted(workspace.datasets.glob("[!.]*")),
         readme=dataset_card(
             name,
-            languages=sorted({item.media.language for item in plan.kept}),
+            languages=languages,
             splits=totals,
-            licences=_seconds_by(plan, lambda item: item.media.licence),
-            label_kinds=seconds,
-            redistributable=all(item.media.redistributable for item in plan.kept),
+            speech=speech,
+            left_out=plan.left_out,
+            settings=plan.settings,
+            thresholds=thresholds,
         ),
-        attribution=attribution_md(name, _credits(catalogue, plan)),
+        attribution=attribution_md(name, credits),
         manifest={
             "name": name,
             "version": __version__,
@@ -175,24 +180,31 @@ def build(
             },
             "repeated": plan.repeated,
             "warnings": plan.warnings,
-            "hours_by_label_kind": {kind: value / 3600 for kind, value in seconds.items()},
-            "splits": {split: vars(total) for split, total in totals.items()},
+            "languages": languages,
+            "speech": [asdict(part) for part in speech],
+            "works": [asdict(credit) for credit in credits],
+            "thresholds": thresholds,
+            "splits": {split: asdict(total) for split, total in totals.items()},
         },
     )
+    if linked:
+        console.say(f"{linked} of its files are those of an earlier dataset")
     return folder, True
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def _values(version: str) -> dict[str, Any]:
+    """The thresholds of a built-in preset; those of one's own file are known by their hash only."""
+    preset = version.split("@")[0]
     try:
-        found = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        thresholds = read_thresholds(preset)
+    except UserError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return asdict(thresholds) if thresholds.version(preset) == version else {}
 
 
 def split_totals(windows: Sequence[Window]) -> SplitTotals:
     """Rows, segments, seconds of audio and of speech of a split."""
-    steps = sum(pack.grid_steps(_run_seconds(run)) for window in windows for run in window)
+    steps = sum(pack.grid_steps(run_seconds(run)) for window in windows for run in window)
     items = [item for window in windows for run in window for item in run]
     return SplitTotals(
         rows=len(windows),
@@ -216,7 +228,7 @@ def plan_rows(windows: Iterable[Window]) -> Iterator[dict[str, Any]]:
     for window in windows:
         yield {
             "language": window[0][0].media.language,
-            "previous_text": window[0][0].previous_text if len(window) == 1 else None,
+            "previous_text": _previous_text(window),
             "segments": [
                 {
                     "segment_id": item.id,
@@ -231,23 +243,25 @@ def plan_rows(windows: Iterable[Window]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _run_seconds(run: Run) -> float:
-    return (run[-1].end_ms - run[0].start_ms) / 1000
-
-
-def _seconds_by(plan: Plan, key: Callable[[Kept], str]) -> dict[str, float]:
-    seconds: dict[str, float] = defaultdict(float)
-    for item in plan.kept:
-        seconds[key(item)] += item.seconds
-    return dict(sorted(seconds.items()))
+def _speech(plan: Plan) -> list[Speech]:
+    """How much speech there is of each kind."""
+    counts: Counter[tuple[str, str, str, str, bool]] = Counter()
+    seconds: dict[tuple[str, str, str, str, bool], float] = defaultdict(float)
+    for split, windows in plan.rows.items():
+        for item in (item for window in windows for run in window for item in run):
+            media = item.media
+            kind = (split, media.source, media.licence, item.label_kind, media.redistributable)
+            counts[kind] += 1
+            seconds[kind] += item.seconds if item.text else 0.0
+    return [Speech(*kind, counts[kind], seconds[kind]) for kind in sorted(counts)]
 
 
 def _credits(catalogue: Catalogue, plan: Plan) -> Iterator[Credit]:
+    """Each video, each own file that asks for credit (CC BY), each release or own collection."""
     used: dict[str, float] = defaultdict(float)
     for item in plan.kept:
         used[item.media.id] += item.seconds
-    # One line for each video, one for a release of a hundred thousand clips, one for own files.
-    credits: dict[str, Credit] = {}
+    credits: dict[tuple[str, str, bool], Credit] = {}
     with catalogue.session() as session:
         for ids in engine.batches(sorted(used), 500):
             query = select(
@@ -255,20 +269,25 @@ def _credits(catalogue: Catalogue, plan: Plan) -> Iterator[Credit]:
                 Recording.url,
                 Recording.title,
                 Recording.channel,
+                Recording.uploader,
                 Recording.source,
                 Recording.licence,
+                Recording.redistributable,
             ).where(Recording.id.in_(ids))
-            for recording, url, title, channel, source, licence in session.execute(query):
+            for of in session.execute(query):
                 # The place of a file on a disk is nobody's business.
-                link = url if url and url.startswith("http") else ""
-                work = link or source
+                link = of.url if of.url and of.url.startswith("http") else ""
+                asks = link or of.licence.startswith("CC-BY")
+                title = (of.title if asks else None) or link or of.source
+                work = (link or title, of.licence, of.redistributable)
                 before = credits[work].seconds if work in credits else 0.0
                 credits[work] = Credit(
-                    title=(title if link else None) or work,
-                    author=channel or "",
+                    title=title,
+                    author=of.channel or of.uploader or "",
                     url=link,
-                    licence=licence,
-                    seconds=before + used[recording],
+                    licence=of.licence,
+                    seconds=before + used[of.id],
+                    redistributable=of.redistributable,
                 )
     yield from (credits[work] for work in sorted(credits))
 
@@ -287,36 +306,81 @@ class _Order:
     gap_samples: int
 
 
-def _rows(
+def _planned(
     workspace: Workspace,
     catalogue: Catalogue,
     split: str,
     windows: Sequence[Window],
     plan: Plan,
     workers: engine.Workers,
-) -> Iterator[Row]:
+) -> PlannedSplit:
     gap_samples = pack.grid_steps(plan.settings["gap_seconds"]) * GRID_SAMPLES
+    rows = _plan_rows(split, windows, gap_samples)
 
-    def orders() -> Iterator[_Order]:
-        for start in range(0, len(windows), AHEAD_ROWS):
-            some = windows[start : start + AHEAD_ROWS]
-            ids = sorted({run[0].media.id for window in some for run in window})
+    def orders(start: int, stop: int) -> Iterator[_Order]:
+        for first in range(start, stop, AHEAD_ROWS):
+            some = range(first, min(first + AHEAD_ROWS, stop))
+            ids = sorted({run[0].media.id for index in some for run in windows[index]})
             paths = media_paths(workspace, catalogue, ids)
-            for index, window in enumerate(some, start=start):
+            for index in some:
                 yield _Order(
-                    index,
-                    f"{split}-{index:07d}" if split == "train" else window[0][0].id,
-                    tuple((paths[run[0].media.id], run) for run in window),
-                    # A prompt is what was said just before; windows of strangers have none.
-                    window[0][0].previous_text if len(window) == 1 else None,
+                    index - start,
+                    rows[index].id,
+                    tuple((paths[run[0].media.id], run) for run in windows[index]),
+                    _previous_text(windows[index]),
                     gap_samples,
                 )
 
-    made = engine.outcomes(
-        ([order] for order in orders()), engine.Each(_make_row), most=len(windows), workers=workers
-    )
-    rows = _in_order(made)
-    yield from console.progress(rows, total=len(windows), desc=f"build {split}", unit="row")
+    def read(start: int, stop: int) -> Iterator[Row]:
+        made = engine.outcomes(
+            ([order] for order in orders(start, stop)),
+            engine.Each(_make_row),
+            most=stop - start,
+            workers=workers,
+        )
+        yield from console.progress(
+            _in_order(made), total=stop - start, desc=f"build {split}", unit="row"
+        )
+
+    return PlannedSplit(rows, read)
+
+
+def _plan_rows(split: str, windows: Sequence[Window], gap_samples: int) -> list[PlannedRow]:
+    seen: Counter[str] = Counter()
+    rows = []
+    for window in windows:
+        row_id = window[0][0].id
+        if split == "train":
+            # By content, since a number would change with every row before it; what is taken
+            # twice is counted.
+            held = _hash("\0".join(item.id for run in window for item in run))[:16]
+            seen[held] += 1
+            row_id = f"train-{held}-{seen[held]}"
+        items = [[_made_of(item) for item in run] for run in window]
+        made_of = [row_id, _previous_text(window), gap_samples, items]
+        rows.append(PlannedRow(row_id, _seconds(window, gap_samples), _hash(repr(made_of))))
+    return rows
+
+
+def _made_of(item: Kept) -> tuple[object, ...]:
+    """All of a segment and its recording that is in a row, or changes its sound."""
+    # How the recording was split, what came before and how many tokens it has are not.
+    return (*item.media._replace(split=None), *item[1:6])
+
+
+def _seconds(window: Window, gap_samples: int) -> float:
+    """Length of a row's audio in seconds."""
+    steps = sum(pack.grid_steps(run_seconds(run)) for run in window)
+    return steps / pack.STEPS_PER_SECOND + (len(window) - 1) * gap_samples / audio.SAMPLE_RATE
+
+
+def _previous_text(window: Window) -> str | None:
+    """A prompt is what was said just before; windows of strangers have none."""
+    return window[0][0].previous_text if len(window) == 1 else None
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _in_order(

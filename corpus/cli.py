@@ -17,6 +17,7 @@ from corpus import console
 from corpus.catalogue import Catalogue
 from corpus.console import DebugOption, JsonOption
 from corpus.errors import UserError
+from corpus.export import Format
 from corpus.text import base_language
 from corpus.workspace import FetchConfig, Workspace, WorkspaceOption, init_workspace, open_workspace
 
@@ -659,6 +660,48 @@ def _tokenizer(space: Workspace, name: str | None) -> str | None:
 def _folder_or_name(space: Workspace, name: str) -> str:
     """A folder of the workspace or elsewhere on this machine, else a name of the Hub."""
     return str(space.path(name)) if space.path(name).is_dir() else name
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="Name of a dataset that `corpus build` has made.")],
+    to: Annotated[Format, typer.Option(help="The form to write.")],
+    output: Annotated[
+        Path | None, typer.Option(help="New folder. Default: exports/NAME-FORM of the workspace.")
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(help="With --to hub: the dataset on the Hub to upload to, as USER/NAME."),
+    ] = None,
+    workspace: WorkspaceOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a dataset in the form of another tool, or for the Hugging Face Hub.
+
+    What may not be handed on is left out of the form for the Hub, and is in the others. Nothing
+    that exists is overwritten.
+
+    Example: corpus export czech-1 --to lhotse
+    """
+    from corpus.export import core, hub
+
+    if push and to != Format.HUB:
+        raise UserError(f"--push uploads what --to hub writes, not {to}; give --to hub")
+    space = open_workspace(workspace)
+    if Path(name).name != name:
+        raise UserError(f"{name!r} is no name of a dataset; `corpus build` makes one")
+    folder = (output or space.root / "exports" / f"{name}-{to}").expanduser().resolve()
+    written = core.export(space.datasets / name, to, folder)
+    if to != Format.HUB and core.holds_private(space.datasets / name):
+        console.say("note: some of its audio may not be handed on; only --to hub leaves that out")
+    address = hub.push(folder, push) if push else None
+    if as_json:
+        console.print_json({"folder": str(folder), "written": written, "address": address})
+        return
+    print(f"{folder} {'is written' if written else 'was up to date'}")
+    if address:
+        print(f"uploaded to {address}, which only you can see until you publish it there")
 
 
 @app.command()

@@ -1,7 +1,8 @@
 """The frozen dataset: a Hugging Face folder of Parquet that `corpus` writes and `train` reads.
 
 `write_dataset` streams rows into a hidden folder beside the target and renames it when the last
-file is complete, so a dataset is either whole or absent. Equal rows give equal bytes.
+file is complete, so a dataset is either whole or absent. Equal rows give equal bytes, and a file
+whose rows another dataset holds already is linked to instead of being made again.
 `read_split` gives the FLAC bytes as they are: `datasets` would decode them with torchcodec, whose
 wheels fit few machines, and `corpus.audio` decodes them anywhere.
 """
@@ -14,18 +15,20 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from corpus import __version__
 from corpus.audio import SAMPLE_RATE, Pcm, encode_flac
+from corpus.chunks import chunks
 from corpus.errors import UserError
 from corpus.pack import STEPS_PER_SECOND, WINDOW_SECONDS
 from corpus.pieces import faded
@@ -35,7 +38,7 @@ if TYPE_CHECKING:
 
 GRID_SAMPLES = SAMPLE_RATE // STEPS_PER_SECOND  # samples in one 0.02 s step
 ROW_GROUP_ROWS = 100  # what the writer holds in memory; about 50 MB of 30 s windows
-SHARD_BYTES = 500_000_000  # the Hub's advice for a file
+SHARD_SECONDS = 4 * 3600.0  # at most 461 MB as FLAC, whatever the sound; the Hub advises 500 MB
 
 
 class Audio(TypedDict):
@@ -229,20 +232,52 @@ def window_row(
 # --- files --------------------------------------------------------------------------------------
 
 
+class PlannedRow(NamedTuple):
+    """A row before its audio is read."""
+
+    id: str
+    seconds: float
+    """Of its audio."""
+    fingerprint: str
+    """Another whenever anything of the row would be another."""
+
+
+@dataclass(frozen=True)
+class PlannedSplit:
+    """The rows of a split, and what makes those of a stretch (from, to) when they are wanted."""
+
+    rows: Sequence[PlannedRow]
+    read: Callable[[int, int], Iterable[Row]]
+
+
 def write_dataset(
     folder: Path,
-    splits: Mapping[str, Iterable[Row]],
+    splits: Mapping[str, Iterable[Row] | PlannedSplit],
     *,
     readme: str,
     attribution: str,
     manifest: Mapping[str, Any],
-    shard_bytes: int = SHARD_BYTES,
-) -> None:
+    reuse: Iterable[Path] = (),
+    shard_seconds: float = SHARD_SECONDS,
+) -> int:
     """Write a dataset; `folder` appears when it is complete, or not at all.
 
-    The rows of each split are read once and 100 of them held at a time. A split without rows has
-    no file. `manifest` is written with the number of rows of each split and the sha256 of each
-    file added, so that two builds can be compared by reading.
+    Rows are read once and 100 of them held at a time. A split without rows has no file. `manifest`
+    is written with the number of rows of each split, the sha256 of each file and, for a later
+    build to take it over, a fingerprint of each planned file added.
+
+    Args:
+        folder: must not exist.
+        splits: the rows of each split.
+        readme: content of README.md.
+        attribution: content of ATTRIBUTION.md.
+        manifest: content of manifest.json.
+        reuse: earlier datasets. A file of theirs that holds the very rows that are planned for a
+            file of this one is hard-linked (where that cannot be, copied); their audio is not read.
+        shard_seconds: audio in one file, at most.
+
+    Returns:
+        The number of files that were taken over from earlier datasets.
 
     Raises:
         UserError: `folder` exists, or no split has a row.
@@ -251,24 +286,45 @@ def write_dataset(
         raise UserError(
             f"{folder} exists and a dataset is frozen: choose another name, or remove it first"
         )
-    with _partial_folder(folder) as partial:
-        rows = {
-            split: _write_split(partial, split, split_rows, shard_bytes)
-            for split, split_rows in splits.items()
+    with partial_folder(folder) as partial:
+        earlier = _earlier_shards(reuse)
+        written = {
+            split: _write_planned(partial, split, rows, earlier, shard_seconds)
+            if isinstance(rows, PlannedSplit)
+            else _write_stream(partial, split, rows, shard_seconds)
+            for split, rows in splits.items()
         }
-        if not any(rows.values()):
+        shards = [shard for split_shards in written.values() for shard in split_shards]
+        if not shards:
             raise UserError(f"{folder.name}: nothing to write, no split has a row")
         (partial / "README.md").write_text(readme, encoding="utf-8")
         (partial / "ATTRIBUTION.md").write_text(attribution, encoding="utf-8")
-        whole = {**manifest, "rows": rows, "files": file_hashes(partial)}
-        (partial / "manifest.json").write_text(
-            json.dumps(whole, ensure_ascii=False, indent=2, sort_keys=True) + "\n",
-            encoding="utf-8",
-        )
-        try:
-            partial.rename(folder)
-        except OSError as error:
-            raise UserError(f"{folder} could not be put in place: {error.strerror}") from error
+        whole = {
+            **manifest,
+            "rows": {split: sum(s.rows for s in found) for split, found in written.items()},
+            "shards": {shard.name: shard.fingerprint for shard in shards if shard.fingerprint},
+            "files": file_hashes(partial),
+        }
+        write_manifest(partial, whole)
+        put_in_place(partial, folder)
+    return sum(shard.taken_over for shard in shards)
+
+
+def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write manifest.json, the same bytes for equal content."""
+    (folder / "manifest.json").write_text(
+        json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True) + "\n",
+        encoding="utf-8",
+    )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The content of manifest.json; empty where there is none that can be read."""
+    try:
+        content = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
@@ -276,14 +332,30 @@ def file_hashes(folder: Path) -> dict[str, str]:
     hashes = {}
     for path in sorted(folder.iterdir()):
         if path.name != "manifest.json":
-            with path.open("rb") as file:
-                hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+            hashes[path.name] = _sha256(path)
     return hashes
 
 
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_shards(folder: Path) -> None:
+    """See that a dataset's Parquet files are those that were built, by their hashes.
+
+    Raises:
+        UserError: one is gone or has changed.
+    """
+    for name, sha256 in read_manifest(folder).get("files", {}).items():
+        path = folder / name
+        if path.suffix == ".parquet" and not (path.is_file() and _sha256(path) == sha256):
+            raise UserError(f"{path}: not the file that was built; copy it again, or build anew")
+
+
 @contextmanager
-def _partial_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder beside `folder`, gone afterwards unless it was renamed.
+def partial_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder beside `folder`, gone afterwards unless `put_in_place` has renamed it.
 
     The folder is locked while it is written. What killed builds left behind is unlocked, and is
     removed here.
@@ -304,6 +376,18 @@ def _partial_folder(folder: Path) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
 
 
+def put_in_place(partial: Path, folder: Path) -> None:
+    """Rename a partial folder that is complete.
+
+    Raises:
+        UserError: something else has come to lie at `folder`.
+    """
+    try:
+        partial.rename(folder)
+    except OSError as error:
+        raise UserError(f"{folder} could not be put in place: {error.strerror}") from error
+
+
 @contextmanager
 def _lock(folder: Path) -> Iterator[bool]:
     """Whether this process could lock `folder`; the kernel unlocks it when the process dies."""
@@ -319,56 +403,141 @@ def _lock(folder: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _write_split(folder: Path, split: str, rows: Iterable[Row], shard_bytes: int) -> int:
-    """Write `split`'s shards into `folder`; the number of rows."""
-    count, size = 0, 0
-    shards: list[Path] = []
-    writer: pq.ParquetWriter | None = None
-    iterator = iter(rows)
-    try:
+@dataclass(frozen=True)
+class _Shard:
+    """A Parquet file that was written."""
+
+    name: str
+    rows: int
+    fingerprint: str | None = None
+    taken_over: bool = False
+
+
+def _write_stream(
+    folder: Path, split: str, rows: Iterable[Row], shard_seconds: float
+) -> list[_Shard]:
+    """Write rows as they come."""
+    shards = []
+    for index, part in enumerate(
+        chunks(rows, key=lambda r: r["id"], size=lambda r: r["duration"], limit=shard_seconds)
+    ):
+        path = folder / f"{split}-{index:05d}.parquet"
+        shards.append(_Shard(path.name, write_rows(path, part)))
+    return _numbered(folder, shards)
+
+
+def _write_planned(
+    folder: Path,
+    split: str,
+    planned: PlannedSplit,
+    earlier: Mapping[str, tuple[Path, str]],
+    shard_seconds: float,
+) -> list[_Shard]:
+    """Write the shards of a split that no earlier dataset has."""
+    shards, start = [], 0
+    for index, part in enumerate(
+        chunks(planned.rows, key=lambda r: r.id, size=lambda r: r.seconds, limit=shard_seconds)
+    ):
+        rows = list(part)
+        path = folder / f"{split}-{index:05d}.parquet"
+        fingerprint = _shard_fingerprint(rows)
+        taken = fingerprint in earlier and _take_over(*earlier[fingerprint], path)
+        if not taken:
+            write_rows(path, planned.read(start, start + len(rows)))
+        shards.append(_Shard(path.name, len(rows), fingerprint, taken))
+        start += len(rows)
+    return _numbered(folder, shards)
+
+
+def _numbered(folder: Path, shards: Sequence[_Shard]) -> list[_Shard]:
+    names = number_shards([folder / shard.name for shard in shards])
+    return [replace(shard, name=name) for shard, name in zip(shards, names, strict=True)]
+
+
+def number_shards(shards: Sequence[Path]) -> list[str]:
+    """Add ``-of-N`` to the names of a split's files, now that their number is known."""
+    return [
+        shard.rename(shard.with_stem(f"{shard.stem}-of-{len(shards):05d}")).name for shard in shards
+    ]
+
+
+def write_rows(path: Path, rows: Iterable[Row]) -> int:
+    """Write one Parquet file, holding 100 rows at a time; the number of rows."""
+    # FLAC gains nothing from a dictionary; zstd at a fixed level keeps bytes equal.
+    with pq.ParquetWriter(
+        path, SCHEMA, compression="zstd", compression_level=3, use_dictionary=False
+    ) as writer:
+        iterator, count = iter(rows), 0
         while batch := list(islice(iterator, ROW_GROUP_ROWS)):
-            table = pa.Table.from_pylist(batch, schema=SCHEMA)
-            if writer is not None and size + table.nbytes > shard_bytes:
-                writer.close()
-                writer = None
-            if writer is None:
-                shards.append(folder / f"{split}-{len(shards):05d}.parquet")
-                # FLAC gains nothing from a dictionary; zstd at a fixed level keeps bytes equal.
-                writer = pq.ParquetWriter(
-                    shards[-1],
-                    SCHEMA,
-                    compression="zstd",
-                    compression_level=3,
-                    use_dictionary=False,
-                )
-                size = 0
-            writer.write_table(table)
-            size += table.nbytes
+            writer.write_table(pa.Table.from_pylist(batch, schema=SCHEMA))
             count += len(batch)
-    finally:
-        if writer is not None:
-            writer.close()
-    for index, shard in enumerate(shards):
-        shard.rename(folder / f"{split}-{index:05d}-of-{len(shards):05d}.parquet")
     return count
 
 
-def read_split(folder: Path, split: str) -> datasets.Dataset:
-    """One split of a dataset that `write_dataset` wrote, memory-mapped.
+def _shard_fingerprint(rows: Iterable[PlannedRow]) -> str:
+    """Of the rows and of the programs that write them: each may change the bytes."""
+    import soundfile
 
-    `audio` holds {"bytes": FLAC, "path": name}, undecoded; torchcodec is never imported.
+    programs = [__version__, pa.__version__, soundfile.__libsndfile_version__]
+    text = json.dumps([*programs, *(row.fingerprint for row in rows)])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _earlier_shards(folders: Iterable[Path]) -> dict[str, tuple[Path, str]]:
+    """Path and sha256 of each shard of some datasets by the fingerprint of its rows."""
+    found = {}
+    for folder in folders:
+        manifest = read_manifest(folder)
+        hashes = manifest.get("files", {})
+        for name, fingerprint in manifest.get("shards", {}).items():
+            found[fingerprint] = (folder / name, hashes.get(name, ""))
+    return found
+
+
+def _take_over(shard: Path, sha256: str, target: Path) -> bool:
+    """Link a shard of an earlier dataset; False where it is not what it was."""
+    try:
+        if _sha256(shard) != sha256:
+            return False
+    except OSError:
+        return False
+    link_or_copy(shard, target)
+    return True
+
+
+def link_or_copy(file: Path, target: Path) -> None:
+    """Let `target` be the same file, or where that cannot be, a copy."""
+    try:
+        target.hardlink_to(file)
+    except OSError:  # on another file system, or on one without links
+        shutil.copyfile(file, target)
+
+
+def splits_of(folder: Path) -> list[str]:
+    """The splits of a dataset, as they are used: train, dev, test, then others.
+
+    Raises:
+        UserError: there is no such folder, or no split in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such dataset; `corpus build` makes one")
+    found = {path.name.split("-")[0] for path in folder.glob("*-?????-of-?????.parquet")}
+    if not found:
+        raise UserError(f"{folder}: it holds no split at all; `corpus build` makes a dataset")
+    known = [split for split in ("train", "dev", "test") if split in found]
+    return known + sorted(found - set(known))
+
+
+def shards_of(folder: Path, split: str) -> list[Path]:
+    """The Parquet files of a split, in their order; each is seen to be one of ours.
 
     Raises:
         UserError: the folder, the split, one of its shards or a column is missing, or a shard
             is no Parquet file.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such dataset; `corpus build` makes one")
+    if split not in (found := splits_of(folder)):
+        raise UserError(f"{folder}: no split {split}; it has {', '.join(sorted(found))}")
     shards = sorted(folder.glob(f"{split}-?????-of-?????.parquet"))
-    if not shards:
-        found = sorted({path.name.split("-")[0] for path in folder.glob("*-of-*.parquet")})
-        there = f"it has {', '.join(found)}" if found else "it holds no split at all"
-        raise UserError(f"{folder}: no split {split}; {there}")
     expected = int(shards[0].stem.rsplit("-", 1)[1])
     if len(shards) != expected:
         raise UserError(f"{folder}: {len(shards)} of {expected} {split} files; copy it again")
@@ -381,6 +550,18 @@ def read_split(folder: Path, split: str) -> datasets.Dataset:
             raise UserError(
                 f"{shard}: column {', '.join(missing)} missing; `corpus build` makes the format"
             )
+    return shards
+
+
+def read_split(folder: Path, split: str) -> datasets.Dataset:
+    """One split of a dataset that `write_dataset` wrote, memory-mapped.
+
+    `audio` holds {"bytes": FLAC, "path": name}, undecoded; torchcodec is never imported.
+
+    Raises:
+        UserError: as `shards_of`.
+    """
+    shards = shards_of(folder, split)
 
     import datasets
 
@@ -388,6 +569,13 @@ def read_split(folder: Path, split: str) -> datasets.Dataset:
         [str(shard) for shard in shards], split=datasets.NamedSplit(split)
     )
     return dataset.cast_column("audio", datasets.Audio(decode=False))
+
+
+def read_rows(shard: Path) -> Iterator[Row]:
+    """The rows of one Parquet file as they were written, one row group in memory at a time."""
+    with pq.ParquetFile(shard) as file:
+        for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=SCHEMA.names):
+            yield from batch.to_pylist()
 
 
 @dataclass(frozen=True)
@@ -435,144 +623,3 @@ def held_out_audio(rows: Iterable[HeldOut]) -> Iterator[tuple[HeldOut, bytes]]:
                 for found in batch.to_pylist():
                     if found["id"] in by_id:
                         yield by_id[found["id"]], found["audio"]["bytes"]
-
-
-# --- documents ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class SplitTotals:
-    """What a card says of a split: rows, segments in them, seconds of audio and of speech."""
-
-    rows: int
-    segments: int
-    seconds: float
-    speech_seconds: float
-
-
-@dataclass(frozen=True)
-class Credit:
-    """A work that a dataset uses, as its licence asks it to be named."""
-
-    title: str
-    author: str
-    url: str
-    licence: str
-    seconds: float
-
-
-def dataset_card(
-    name: str,
-    *,
-    languages: Sequence[str],
-    splits: Mapping[str, SplitTotals],
-    licences: Mapping[str, float],
-    label_kinds: Mapping[str, float],
-    redistributable: bool,
-) -> str:
-    """The README.md of a dataset: YAML for the Hub, then tables for people.
-
-    Args:
-        name: of the dataset.
-        languages: language codes.
-        splits: totals of each split; those without rows are left out.
-        licences: seconds of speech by SPDX id.
-        label_kinds: seconds of speech by where the transcript comes from.
-        redistributable: whether all audio may be given to others.
-    """
-    present = {split: totals for split, totals in splits.items() if totals.rows}
-    header = {
-        "pretty_name": name,
-        "language": list(languages),
-        "license": sorted(licence.lower() for licence in licences),
-        "task_categories": ["automatic-speech-recognition"],
-        "size_categories": [_size_category(sum(totals.rows for totals in present.values()))],
-        "configs": [
-            {
-                "config_name": "default",
-                "data_files": [{"split": split, "path": f"{split}-*.parquet"} for split in present],
-            }
-        ],
-    }
-    sharing = (
-        "All audio may be redistributed under the licences above, with `ATTRIBUTION.md`."
-        if redistributable
-        else "**Do not publish this dataset as it is:** the terms of some of its audio forbid "
-        "handing it on. Those rows have `redistributable` = false."
-    )
-    lines = [
-        "---",
-        # JSON is YAML, and quotes what needs quoting.
-        *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items()),
-        "---",
-        "",
-        f"# {name}",
-        "",
-        "Speech recognition windows of at most 30 s, 16 kHz mono FLAC. A train row is made of one "
-        "or more segments laid end to end; `segments` says where each lies and where it comes "
-        "from. A dev or test row is one segment.",
-        "",
-        "| split | rows | segments | audio h | speech h | fill |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-        *(
-            f"| {split} | {totals.rows:,} | {totals.segments:,} | {totals.seconds / 3600:.2f} "
-            f"| {totals.speech_seconds / 3600:.2f} "
-            f"| {totals.speech_seconds / (totals.rows * WINDOW_SECONDS):.1%} |"
-            for split, totals in present.items()
-        ),
-        "",
-        *_hours_table("licence", licences),
-        "",
-        sharing,
-        "",
-        *_hours_table("label", label_kinds),
-        "",
-        "`manifest.json` holds the versions, thresholds and seeds of the build and what was left "
-        "out, with the reasons.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def attribution_md(name: str, credits: Iterable[Credit]) -> str:
-    """ATTRIBUTION.md: title, author, link and licence of each work, and what was changed.
-
-    These are the things that Creative Commons licences ask for (CC BY 4.0, section 3.a.1).
-    """
-    lines = [
-        f"# Attribution for {name}",
-        "",
-        "The audio of these works was cut into segments, converted to 16 kHz mono, joined into "
-        "windows of at most 30 s and labelled with transcripts. Their authors do not endorse "
-        "that use.",
-        "",
-        "| title | author | link | licence | minutes used |",
-        "| --- | --- | --- | --- | ---: |",
-        *(
-            f"| {_cell(credit.title)} | {_cell(credit.author)} | {_cell(credit.url)} "
-            f"| {_cell(credit.licence)} | {credit.seconds / 60:.1f} |"
-            for credit in credits
-        ),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _hours_table(label: str, seconds: Mapping[str, float]) -> list[str]:
-    return [
-        f"| {label} | speech h |",
-        "| --- | ---: |",
-        *(f"| {_cell(key)} | {value / 3600:.2f} |" for key, value in sorted(seconds.items())),
-    ]
-
-
-def _cell(text: str) -> str:
-    """`text` as a cell of a Markdown table: on one line, its bars escaped."""
-    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").split())
-
-
-def _size_category(rows: int) -> str:
-    """The Hub's name for a number of rows."""
-    bounds = ["1K", "10K", "100K", "1M", "10M", "100M"]
-    for index, bound in enumerate(bounds):
-        if rows < 1000 * 10**index:
-            return f"{bounds[index - 1]}<n<{bound}" if index else "n<1K"
-    return "n>100M"

@@ -23,7 +23,8 @@ from sqlalchemy import select
 
 from corpus import audio, engine, leaks, mix, pack
 from corpus.catalogue import Catalogue, Recording, Segment, Transcript, Verdict
-from corpus.dataset import HeldOut, held_out_audio, held_out_rows
+from corpus.chunks import chunks, draw
+from corpus.dataset import SHARD_SECONDS, HeldOut, held_out_audio, held_out_rows
 from corpus.errors import UserError
 from corpus.fingerprint import Fingerprint, FingerprintIndex, fingerprint
 from corpus.segment import HARD_GAP_SECONDS, MAX_SECONDS
@@ -640,32 +641,47 @@ def runs(items: Iterable[Kept]) -> Iterator[Run]:
 def _train_windows(
     train: Sequence[Kept], copies: Sequence[int], settings: BuildConfig
 ) -> list[Window]:
-    """The windows of train, in an order that is drawn.
+    """The windows of train: those of some hours together, in an order that is drawn.
 
     What is taken again is packed again, on its own: a window never holds a segment twice. Where
-    nothing is said, a window is alone, to be told by its token.
+    nothing is said, a window is alone, to be told by its token. What may be handed on shares no
+    window with what may not, so that a dataset can be published without taking windows apart.
     """
     windows: list[Window] = []
     for turn in range(max(copies, default=0)):
         taken = [item for item, count in zip(train, copies, strict=True) if count > turn]
-        speakers: dict[str, list[Run]] = {}
-        for run in runs(taken):
-            if run[0].text:
-                speakers.setdefault(run[0].media.group, []).append(run)
-            else:
-                windows.append((run,))
-        order = list(speakers)
-        random.Random(settings.seed + turn).shuffle(order)
-        found = [run for speaker in order for run in speakers[speaker]]
-        packed = pack.pack_by_speaker(
-            (_piece(str(index), run) for index, run in enumerate(found)),
-            seed=settings.seed + turn,
-            single_share=settings.single_share,
-            gap_seconds=settings.gap_seconds,
-        )
-        windows += [tuple([found[int(piece.id)] for piece in window]) for window in packed]
-    random.Random(settings.seed).shuffle(windows)
+        seed = settings.seed + turn
+        # A voice stays together, the voices of one source do not.
+        found = sorted(runs(taken), key=lambda run: _place(run[0].media.group, seed))
+        for free in (True, False):
+            of_kind = (run for run in found if run[0].media.redistributable is free)
+            # Packed by themselves, so that a change to some hours leaves the others' windows alone.
+            for neighbours in chunks(
+                of_kind, key=lambda run: run[0].id, size=run_seconds, limit=SHARD_SECONDS
+            ):
+                windows += _pack(list(neighbours), settings, seed)
     return windows
+
+
+def _place(group: str, seed: int) -> tuple[float, str]:
+    """Where a speaker stands among the others, whoever those are."""
+    return draw(f"{seed} {group}"), group
+
+
+def _pack(found: Sequence[Run], settings: BuildConfig, seed: int) -> list[Window]:
+    windows: list[Window] = [(run,) for run in found if not run[0].text]
+    pieces = (_piece(str(index), run) for index, run in enumerate(found) if run[0].text)
+    packed = pack.pack_by_speaker(
+        pieces, seed=seed, single_share=settings.single_share, gap_seconds=settings.gap_seconds
+    )
+    windows += [tuple([found[int(piece.id)] for piece in window]) for window in packed]
+    random.Random(seed).shuffle(windows)
+    return windows
+
+
+def run_seconds(run: Run) -> float:
+    """Length of a run with its pauses, in seconds."""
+    return (run[-1].end_ms - run[0].start_ms) / 1000
 
 
 def _piece(name: str, run: Run) -> pack.Piece:
@@ -673,8 +689,7 @@ def _piece(name: str, run: Run) -> pack.Piece:
     tokens = run[0].tokens
     for item in run[1:]:
         tokens += item.tokens + pack.TIMESTAMP_TOKENS
-    seconds = (run[-1].end_ms - run[0].start_ms) / 1000
-    return pack.Piece(name, seconds, tokens, media.language, media.group)
+    return pack.Piece(name, run_seconds(run), tokens, media.language, media.group)
 
 
 def _fingerprint(rows: Mapping[str, Sequence[Window]], settings: Mapping[str, Any]) -> str:

@@ -14,9 +14,10 @@ from corpus import audio
 from corpus.build import build as build_planned
 from corpus.build import check_media, plan_dataset
 from corpus.catalogue import Catalogue, Recording, Transcript, Verdict
-from corpus.dataset import file_hashes, read_split
+from corpus.dataset import file_hashes, read_split, write_dataset
 from corpus.errors import UserError
 from corpus.plan import Plan
+from corpus.verdict import apply_verdicts, read_thresholds
 from corpus.workspace import BuildConfig, Workspace, open_workspace
 
 from .conftest import AddRecording
@@ -243,6 +244,54 @@ class TestRows:
         assert manifest["rows"] == {"train": 1}
         assert manifest["settings"]["thresholds"] == ["t@0"]
 
+    def test_card_manifest_and_credits_tell_where_the_speech_is_from(
+        self, workspace: Workspace, catalogue: Catalogue, add_recording: AddRecording
+    ) -> None:
+        url = {"url": "https://v.example/1", "source": "youtube", "licence": "CC-BY-3.0"}
+        add_recording("On Boats", [KEEP], **url, channel="Open Lectures")
+        add_recording("Reading", [KEEP], licence="CC-BY-4.0")
+        add_recording("Diary", [LONG], licence="own", redistributable=False)
+        folder, _ = build(workspace, "one", plan_of(workspace))
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        speech = {part["licence"]: part for part in manifest["speech"]}
+        assert speech["own"] == {
+            "split": "train",
+            "source": "files",
+            "licence": "own",
+            "label_kind": "release",
+            "redistributable": False,
+            "segments": 1,
+            "seconds": 16.0,
+        }
+        works = {(work["title"], work["url"]) for work in manifest["works"]}
+        assert works == {
+            ("On Boats", "https://v.example/1"),
+            ("Reading", ""),
+            ("files", ""),
+        }
+        credits = (folder / "ATTRIBUTION.md").read_text(encoding="utf-8")
+        assert "| On Boats | Open Lectures | https://v.example/1 | CC-BY-3.0 | 0.0 |" in credits
+        assert "| Reading |  |  | CC-BY-4.0 | 0.0 |" in credits
+        assert "Diary" not in credits
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        for line in (
+            "| youtube | 0.00 |",
+            "| files | 0.01 |",
+            "| seed | 0 |",
+            "| dev_hours | 1.0 |",
+        ):
+            assert line in card
+
+    def test_the_card_tells_the_values_of_the_thresholds(
+        self, workspace: Workspace, catalogue: Catalogue, add_recording: AddRecording
+    ) -> None:
+        add_recording("talk", [KEEP])
+        apply_verdicts(catalogue, "strict", values := read_thresholds("strict"), "en")
+        folder, _ = build(workspace, "one", plan_of(workspace))
+        card = (folder / "README.md").read_text(encoding="utf-8")
+        assert f"| thresholds {values.version('strict')} | value |" in card
+        assert f"| max_cer | {values.max_cer} |" in card
+
     def test_no_place_on_this_machine_is_in_a_dataset(
         self, workspace: Workspace, catalogue: Catalogue, add_recording: AddRecording
     ) -> None:
@@ -312,6 +361,66 @@ class TestFrozen:
         assert plans[0].fingerprint == plans[1].fingerprint
         with pytest.raises(UserError, match="no tokenizer at"):
             plan_of(workspace, tokenizer=str(tmp_path))
+
+
+class TestIncremental:
+    @pytest.fixture(autouse=True)
+    def small_shards(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Shards and neighbourhoods of 20 s, so that a minute of speech has several."""
+        monkeypatch.setattr("corpus.plan.SHARD_SECONDS", 20.0)
+        monkeypatch.setitem(write_dataset.__kwdefaults__, "shard_seconds", 20.0)
+
+    def test_after_a_correction_only_its_shards_are_made_anew(
+        self,
+        workspace: Workspace,
+        catalogue: Catalogue,
+        add_recording: AddRecording,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        for talk in range(20):
+            said = [
+                {**KEEP, "text": f"talk {talk} part {part}", "seconds": 1.5 + 0.2 * talk}
+                for part in range(3)
+            ]
+            add_recording(f"talk{talk}", said, channel_id=f"channel{talk}")
+        one, _ = build(workspace, "one", plan_of(workspace))
+        with catalogue.session() as session:
+            session.scalars(
+                select(Transcript).filter(Transcript.segment_id.like("talk5@%"))
+            ).first().text = "another word"  # type: ignore[union-attr]
+        read: list[str] = []
+        read_span = audio.read_span
+
+        def counted(path: Path, start_ms: int, end_ms: int) -> audio.Pcm:
+            read.append(path.stem)
+            return read_span(path, start_ms, end_ms)
+
+        monkeypatch.setattr("corpus.audio.read_span", counted)
+        two, _ = build(workspace, "two", plan_of(workspace))
+        before = {shard.stat().st_ino for shard in one.glob("*.parquet")}
+        after = {shard.stat().st_ino for shard in two.glob("*.parquet")}
+        assert len(before & after) >= len(after) - 2 >= 4
+        assert "talk5" in read
+        assert len(set(read)) < 10  # of 20
+        # The same bytes as a build that finds nothing to take over.
+        shutil.rmtree(one)
+        two.rename(workspace.root / "aside")
+        anew, _ = build(workspace, "two", plan_of(workspace))
+        parquet = {
+            folder: {n: h for n, h in file_hashes(folder).items() if n.endswith(".parquet")}
+            for folder in (anew, workspace.root / "aside")
+        }
+        assert parquet[anew] == parquet[workspace.root / "aside"]
+
+    def test_what_may_be_handed_on_shares_no_window_with_what_may_not(
+        self, workspace: Workspace, catalogue: Catalogue, add_recording: AddRecording
+    ) -> None:
+        for number in range(6):
+            add_recording(f"clip{number}", [KEEP] * 2, redistributable=bool(number % 2))
+        folder, _ = build(workspace, "one", plan_of(workspace, dev_hours=0.0, test_hours=0.0))
+        for row in rows(folder, "train"):
+            held = {int(segment["segment_id"][4]) % 2 for segment in row["segments"]}
+            assert held == {int(row["redistributable"])}
 
 
 class TestRefusals:

@@ -255,6 +255,7 @@ class TestJson:
             ("label",): ["--model", MODEL, *at],
             ("verdict",): [*at],
             ("build",): ["main", *at],
+            ("export",): ["main", "--to", "nemo", *at],
             ("status",): [*at],
             ("run",): [*at],
             ("show",): ["youtube:first000000", *at],

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import weakref
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus.audio import decode
+from corpus.card import SplitTotals, dataset_card
 from corpus.dataset import (
-    Credit,
+    SHARD_SECONDS,
     LabelledSegment,
-    SplitTotals,
-    attribution_md,
-    dataset_card,
+    PlannedRow,
+    PlannedSplit,
     file_hashes,
+    read_manifest,
+    read_rows,
     read_split,
+    shards_of,
+    splits_of,
     window_row,
     write_dataset,
 )
@@ -159,28 +164,71 @@ def test_reading_never_imports_torchcodec(tmp_path):
     assert done.stdout.strip() == "text 1 b'fLaC'"
 
 
-def test_datasets_sees_the_splits_and_an_audio_column(tmp_path):
-    import datasets
+LOAD = """
+import sys; sys.modules["torchcodec"] = None
+import datasets
+folder, cache, streaming = sys.argv[1], sys.argv[2], sys.argv[3] == "streaming"
+loaded = datasets.load_dataset(folder, cache_dir=cache, streaming=streaming)
+print(sorted(loaded))
+train = loaded["train"]
+assert train.features["audio"] == datasets.Audio(sampling_rate=16_000), train.features
+assert isinstance(train.features["segments"], datasets.List), train.features
+for row in train.cast_column("audio", datasets.Audio(decode=False)):
+    print(row["text"], row["audio"]["bytes"][:4], row["segments"][0]["end"])
+"""
 
-    splits = {"train": SplitTotals(3, 3, 1, 1), "dev": SplitTotals(2, 2, 1, 1)}
-    splits["test"] = SplitTotals(0, 0, 0, 0)
+
+@pytest.mark.parametrize("how", ["in memory", "streaming"])
+def test_datasets_loads_the_folder_without_torchcodec(tmp_path, how):
     card = dataset_card(
         "cs",
         languages=["cs"],
-        splits=splits,
-        licences={"CC0-1.0": 1},
-        label_kinds={"subtitle": 1},
-        redistributable=True,
+        splits={
+            "train": SplitTotals(3, 3, 1, 1),
+            "dev": SplitTotals(2, 2, 1, 1),
+            "test": SplitTotals(0, 0, 0, 0),
+        },
+        speech=[],
+        left_out={},
+        settings={},
+        thresholds={},
     )
     write_dataset(
         tmp_path / "cs",
         {"train": rows(3), "dev": rows(2), "test": []},
         **(DOCUMENTS | {"readme": card}),
     )
-    loaded = datasets.load_dataset(str(tmp_path / "cs"), cache_dir=str(tmp_path / "cache"))
-    assert {name: split.num_rows for name, split in loaded.items()} == {"train": 3, "dev": 2}
-    assert loaded["train"].features["audio"] == datasets.Audio(sampling_rate=16_000)
-    assert isinstance(loaded["train"].features["segments"], datasets.List)
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, str(tmp_path / "cs"), str(tmp_path / "cache"), how],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "['dev', 'train']",
+        *(f"text {i} b'fLaC' 0.1" for i in range(3)),
+    ]
+
+
+def test_datasets_decodes_the_folder_where_torchcodec_is(tmp_path):
+    try:
+        import torchcodec.decoders  # noqa: F401
+    except (ImportError, OSError, RuntimeError):
+        pytest.skip("torchcodec is absent, or does not fit this machine's torch and FFmpeg")
+    import datasets
+
+    ready = list(rows(3))
+    write_dataset(tmp_path / "cs", {"train": ready}, **(DOCUMENTS | {"readme": "# cs\n"}))
+    for streaming in False, True:
+        loaded = datasets.load_dataset(
+            str(tmp_path / "cs"), cache_dir=str(tmp_path / "cache"), streaming=streaming
+        )
+        for found, row in zip(loaded["train"], ready, strict=True):
+            samples = found["audio"].get_all_samples()
+            heard = (samples.data[0].numpy() * 2**15).astype(np.int16)
+            assert samples.sample_rate == 16_000
+            assert np.array_equal(heard, decode(row["audio"]["bytes"]))
 
 
 def test_equal_rows_give_equal_bytes(tmp_path):
@@ -207,17 +255,27 @@ def test_the_manifest_names_the_hash_of_each_file(tmp_path):
 
 def test_shards_stay_below_the_limit_and_keep_the_order(tmp_path):
     write_dataset(
-        tmp_path / "cs", {"train": rows(450, samples=320)}, **DOCUMENTS, shard_bytes=120_000
+        tmp_path / "cs", {"train": rows(450, samples=320)}, **DOCUMENTS, shard_seconds=2.0
     )
-    shards = sorted((tmp_path / "cs").glob("*.parquet"))
+    shards = shards_of(tmp_path / "cs", "train")
     assert shards[0].name == f"train-00000-of-{len(shards):05d}.parquet"
-    assert len(shards) > 2
-    assert all(shard.stat().st_size <= 120_000 for shard in shards)
-    assert all(pq.ParquetFile(shard).metadata.row_group(0).num_rows <= 100 for shard in shards)
+    assert len(shards) > 4
+    read = [list(read_rows(shard)) for shard in shards]
+    assert all(sum(row["duration"] for row in part) <= 2.0 for part in read)
+    assert [row["id"] for part in read for row in part] == [f"w{i}" for i in range(450)]
     assert read_split(tmp_path / "cs", "train")["id"][:] == [f"w{i}" for i in range(450)]
 
 
-def test_rows_are_written_as_they_come(tmp_path):
+def test_the_loudest_noise_fits_into_a_file_of_500_megabytes(tmp_path):
+    noise = np.random.default_rng(0).integers(-(2**15), 2**15, 30 * 16_000).astype(np.int16)
+    row = window_row("w", [segment(noise, "word " * 100)], language="cs")
+    write_dataset(tmp_path / "cs", {"train": [row] * 4}, **DOCUMENTS)
+    (shard,) = shards_of(tmp_path / "cs", "train")
+    assert shard.stat().st_size / 120 * SHARD_SECONDS <= 500_000_000
+
+
+@pytest.mark.parametrize("how", ["stream", "planned"])
+def test_rows_are_written_as_they_come(tmp_path, how):
     class Tracked(dict):
         """A row whose end can be watched."""
 
@@ -227,9 +285,9 @@ def test_rows_are_written_as_they_come(tmp_path):
         nonlocal alive
         alive -= 1
 
-    def stream():
+    def stream(start=0, stop=700):
         nonlocal alive, peak
-        for row in rows(700, samples=320):
+        for row in islice(rows(700, samples=320), start, stop):
             tracked = Tracked(row)
             weakref.finalize(tracked, gone)
             alive += 1
@@ -237,8 +295,110 @@ def test_rows_are_written_as_they_come(tmp_path):
             yield tracked
             del tracked
 
-    write_dataset(tmp_path / "cs", {"train": stream()}, **DOCUMENTS)
+    planned = PlannedSplit([PlannedRow(f"w{i}", 0.02, str(i)) for i in range(700)], stream)
+    train = stream() if how == "stream" else planned
+    write_dataset(tmp_path / "cs", {"train": train}, **DOCUMENTS, shard_seconds=9.0)
     assert peak <= 201
+    assert read_split(tmp_path / "cs", "train")["id"][:] == [f"w{i}" for i in range(700)]
+
+
+# --- what is there already
+
+
+class Planner:
+    """Plans rows, and counts those whose audio is read."""
+
+    def __init__(self, ids=range(40), texts=None):
+        self.read = []
+        self.ids = list(ids)
+        self.texts = texts or {}
+
+    def text(self, index):
+        return self.texts.get(index, f"text {index}")
+
+    @property
+    def split(self):
+        plans = [PlannedRow(f"w{i}", 1.0, f"{i} {self.text(i)}") for i in self.ids]
+        return PlannedSplit(plans, self.rows)
+
+    def rows(self, start, stop):
+        for index in self.ids[start:stop]:
+            self.read.append(index)
+            noise = np.random.default_rng(index).integers(-2000, 2000, 16_000).astype(np.int16)
+            yield window_row(f"w{index}", [segment(noise, self.text(index))], language="cs")
+
+
+def write(folder, planner, reuse=()):
+    splits = {"train": planner.split}
+    return write_dataset(folder, splits, **DOCUMENTS, reuse=reuse, shard_seconds=8.0)
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_unchanged_shards_are_linked_and_their_audio_is_not_read(tmp_path):
+    one, two, fresh = (tmp_path / name for name in ("one", "two", "fresh"))
+    write(one, Planner())
+    planner = Planner(texts={20: "another text"})
+    shards = shards_of(one, "train")
+    assert write(two, planner, reuse=[one]) == len(shards) - 1 > 3
+    (anew,) = (shard for shard in shards if not (two / shard.name).samefile(shard))
+    assert [f"w{index}" for index in planner.read] == [row["id"] for row in read_rows(anew)]
+    assert 20 in planner.read
+    write(fresh, Planner(texts={20: "another text"}))
+    assert contents(two) == contents(fresh)
+
+
+def test_a_row_that_is_added_or_removed_changes_the_shards_around_it_alone(tmp_path):
+    write(tmp_path / "one", Planner(range(60)))
+    shards = len(shards_of(tmp_path / "one", "train"))
+    fewer = Planner([index for index in range(60) if index != 30])
+    assert write(tmp_path / "fewer", fewer, reuse=[tmp_path / "one"]) >= shards - 3
+    assert len(fewer.read) <= 24
+    assert write(tmp_path / "more", Planner(range(60)), reuse=[tmp_path / "fewer"]) >= shards - 3
+
+
+def test_rows_that_stream_are_cut_as_planned_ones_and_are_never_taken_over(tmp_path):
+    write(tmp_path / "one", Planner())
+    again = Planner()
+    stream = {"train": again.rows(0, 40)}
+    taken = write_dataset(
+        tmp_path / "two", stream, **DOCUMENTS, reuse=[tmp_path / "one"], shard_seconds=8.0
+    )
+    assert (taken, len(again.read)) == (0, 40)
+    assert file_hashes(tmp_path / "two") == file_hashes(tmp_path / "one")
+
+
+def test_a_damaged_shard_is_not_taken_over(tmp_path):
+    write(tmp_path / "one", Planner())
+    shards = shards_of(tmp_path / "one", "train")
+    shards[0].write_bytes(shards[0].read_bytes()[:-100] + bytes(100))
+    shards[1].unlink()
+    assert write(tmp_path / "two", Planner(), reuse=[tmp_path / "one"]) == len(shards) - 2
+    write(tmp_path / "fresh", Planner())
+    assert contents(tmp_path / "two") == contents(tmp_path / "fresh")
+
+
+def test_where_links_cannot_be_shards_are_copied(tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise OSError("Invalid cross-device link")
+
+    write(tmp_path / "one", Planner())
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    planner = Planner()
+    assert write(tmp_path / "two", planner, reuse=[tmp_path / "one"]) > 3
+    assert planner.read == []
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+def test_folders_that_are_no_datasets_are_passed_over(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "manifest.json").write_text("no JSON")
+    assert (
+        write(tmp_path / "two", Planner(range(3)), reuse=[tmp_path / "mine", tmp_path / "no"]) == 0
+    )
+    assert read_manifest(tmp_path / "mine") == {}
 
 
 def test_a_failed_build_leaves_nothing(tmp_path):
@@ -291,7 +451,9 @@ def test_reading_says_what_is_missing(tmp_path):
     folder = tmp_path / "cs"
     with pytest.raises(UserError, match="no such dataset"):
         read_split(folder, "train")
-    write_dataset(folder, {"train": rows(200), "dev": rows(1)}, **DOCUMENTS, shard_bytes=1)
+    write_dataset(
+        folder, {"train": rows(2, 16_000), "dev": rows(1)}, **DOCUMENTS, shard_seconds=1.0
+    )
     with pytest.raises(UserError, match="no split test; it has dev, train"):
         read_split(folder, "test")
     (folder / "train-00001-of-00002.parquet").unlink()
@@ -306,51 +468,10 @@ def test_reading_says_what_is_missing(tmp_path):
         read_split(folder, "dev")
 
 
-# --- documents
-
-
-def test_the_card_tells_hours_fill_and_what_may_be_shared():
-    card = dataset_card(
-        "czech-1",
-        languages=["cs"],
-        splits={
-            "train": SplitTotals(1000, 6000, 29_500, 28_800),
-            "dev": SplitTotals(60, 60, 300, 300),
-        },
-        licences={"CC-BY-4.0": 18_000, "CC0-1.0": 11_100},
-        label_kinds={"subtitle": 29_100},
-        redistributable=False,
+def test_splits_come_in_the_order_of_their_use(tmp_path):
+    write_dataset(
+        tmp_path / "cs",
+        {"test": rows(1), "dev": rows(1), "extra": rows(1), "train": rows(1)},
+        **DOCUMENTS,
     )
-    header = card.split("---\n")[1]
-    assert 'license: ["cc-by-4.0", "cc0-1.0"]' in header
-    assert '"path": "dev-*.parquet"' in header
-    assert 'size_categories: ["1K<n<10K"]' in header
-    assert "| train | 1,000 | 6,000 | 8.19 | 8.00 | 96.0% |" in card
-    assert "| CC-BY-4.0 | 5.00 |" in card
-    assert "Do not publish" in card
-
-
-def test_the_hub_reads_the_cards_header():
-    from huggingface_hub import DatasetCard
-
-    card = DatasetCard(
-        dataset_card(
-            'cs "one": two',
-            languages=["cs", "sk"],
-            splits={"train": SplitTotals(10, 10, 1, 1)},
-            licences={"CC0-1.0": 1},
-            label_kinds={"review": 1},
-            redistributable=True,
-        )
-    )
-    assert card.data.pretty_name == 'cs "one": two'
-    assert card.data.language == ["cs", "sk"]
-    assert card.data.size_categories == ["n<1K"]
-
-
-def test_attribution_names_title_author_link_and_licence():
-    text = attribution_md(
-        "cs", [Credit("A | B\nC", "Voice1", "https://v.example/1", "CC-BY-3.0", 90.0)]
-    )
-    assert "| A \\| B C | Voice1 | https://v.example/1 | CC-BY-3.0 | 1.5 |" in text
-    assert "cut into segments" in text
+    assert splits_of(tmp_path / "cs") == ["train", "dev", "test", "extra"]

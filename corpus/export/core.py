@@ -1,0 +1,78 @@
+"""Write a built dataset in another tool's form: a folder that appears whole or not at all.
+
+The rows stay as they are: a window is one recording, and where a form has a place for segments
+within a recording, they are there. The audio stays FLAC, but for Kaldi, which reads WAV alone.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from corpus import __version__, console
+from corpus.dataset import (
+    check_shards,
+    partial_folder,
+    put_in_place,
+    read_manifest,
+    read_rows,
+    shards_of,
+    splits_of,
+    write_manifest,
+)
+from corpus.errors import UserError
+from corpus.export import Format, csv_folder, hub, kaldi, lhotse, nemo, webdataset
+from corpus.export.rows import NamedRow
+
+WRITERS: dict[Format, Callable[[Path, str, Iterable[NamedRow], Path], None]] = {
+    Format.NEMO: nemo.write_split,
+    Format.LHOTSE: lhotse.write_split,
+    Format.KALDI: kaldi.write_split,
+    Format.WEBDATASET: webdataset.write_split,
+    Format.CSV: csv_folder.write_split,
+}
+"""Each writes one split: into a folder, its name, its rows, and where the folder will lie."""
+
+
+def export(dataset: Path, to: Format, output: Path) -> bool:
+    """Export a dataset to the folder `output`.
+
+    Returns:
+        Whether it was written now; not, where this very export is there already.
+
+    Raises:
+        UserError: there is no such dataset, one of its files is not as it was built, or
+            something else is at `output`.
+    """
+    identity = {
+        "to": str(to),
+        "dataset": dataset.name,
+        "dataset_fingerprint": read_manifest(dataset).get("fingerprint"),
+        "version": __version__,
+    }
+    splits = splits_of(dataset)
+    if output.exists():
+        if identity.items() <= read_manifest(output).items():
+            return False
+        raise UserError(f"{output} exists; give another place with --output, or remove it first")
+    check_shards(dataset)
+    with partial_folder(output) as folder:
+        if to == Format.HUB:
+            write_manifest(folder, hub.write(dataset, folder) | identity)
+        else:
+            for split in splits:
+                WRITERS[to](folder, split, _named_rows(dataset, split), output.resolve())
+            shutil.copyfile(dataset / "ATTRIBUTION.md", folder / "ATTRIBUTION.md")
+            write_manifest(folder, identity)
+        put_in_place(folder, output)
+    return True
+
+
+def holds_private(dataset: Path) -> bool:
+    """Whether the terms of some of a dataset's audio forbid handing it on."""
+    return any(not part["redistributable"] for part in read_manifest(dataset).get("speech", []))
+
+
+def _named_rows(dataset: Path, split: str) -> Iterator[NamedRow]:
+    rows = (row for shard in shards_of(dataset, split) for row in read_rows(shard))
+    for index, row in enumerate(console.progress(rows, desc=f"export {split}", unit="row")):
+        yield NamedRow(f"{split}-{index:07d}", row)
