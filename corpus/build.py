@@ -33,7 +33,7 @@ from corpus.errors import ItemError, UserError
 from corpus.pieces import faded
 from corpus.plan import Kept, Plan, Run, Window, make_plan, media_paths, run_seconds
 from corpus.segment import MAX_SECONDS
-from corpus.verdict import read_thresholds
+from corpus.thresholds import read_thresholds
 from corpus.workspace import BuildConfig, Workspace
 
 GRID_MS = 1000 // pack.STEPS_PER_SECOND
