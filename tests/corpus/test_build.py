@@ -17,7 +17,8 @@ from corpus.catalogue import Catalogue, Recording, Transcript, Verdict
 from corpus.dataset import file_hashes, read_split, write_dataset
 from corpus.errors import UserError
 from corpus.plan import Plan
-from corpus.verdict import apply_verdicts, read_thresholds
+from corpus.thresholds import read_thresholds
+from corpus.verdict import apply_verdicts
 from corpus.workspace import BuildConfig, Workspace, open_workspace
 
 from .conftest import AddRecording
