@@ -185,6 +185,10 @@ def make_plan(
     Raises:
         UserError: there is nothing to build from, or a setting makes no sense.
     """
+    if settings.gap_seconds < 0 or not 0 <= settings.single_share < 1:
+        raise UserError(
+            "[build] of corpus.toml: gap_seconds is 0 or more, single_share from 0 to below 1"
+        )
     kept, left_out = read_kept(catalogue, count_tokens(settings.tokenizer))
     if not kept:
         raise UserError(
@@ -201,7 +205,7 @@ def make_plan(
             left_out[f"{split}: nothing is said"] += 1
         else:
             singles[split].append(item)
-    warnings += _told_of(singles, left_out, settings)
+    warnings += _told_of(singles, left_out, settings, told=bool(warnings))
 
     found = _find_leaks(workspace, catalogue, singles, against, workers)
     train = _without(singles["train"], {leak.segment for leak in found.leaks})
@@ -429,9 +433,13 @@ def _split(
 
 
 def _told_of(
-    singles: Mapping[Split, Sequence[Kept]], left_out: Mapping[str, int], settings: BuildConfig
+    singles: Mapping[Split, Sequence[Kept]],
+    left_out: Mapping[str, int],
+    settings: BuildConfig,
+    *,
+    told: bool,
 ) -> Iterator[str]:
-    """Lines about splits that are empty, or one voice's."""
+    """Lines about splits that are empty, where the assignment has not `told`, or one voice's."""
     hours = {"dev": settings.dev_hours, "test": settings.test_hours}
     for split in HELD_OUT:
         seconds: dict[str, float] = defaultdict(float)
@@ -440,7 +448,7 @@ def _told_of(
         pseudo = left_out.get(f"{split}: labelled by a model only", 0)
         if not seconds and pseudo:
             yield f"{split} is empty: only a model has labelled its {pseudo} segments; review some"
-        elif not seconds and hours[split]:
+        elif not seconds and hours[split] and not told:
             yield f"{split} is empty: the sources bring none, and no other speaker is left for it"
         elif seconds:
             group, most = max(seconds.items(), key=lambda pair: (pair[1], pair[0]))

@@ -112,3 +112,19 @@ def test_next_fit_closes_a_window_when_full_and_at_the_end_of_a_batch():
     pieces = [Piece(str(i), seconds, 0, "") for i, seconds in enumerate([20, 10, 1, 5, 5])]
     lengths = [[piece.seconds for piece in window] for window in next_fit(pieces, batch=4)]
     assert lengths == [[20, 10], [1, 5], [5]]
+
+
+def test_planning_reports_time_and_memory_of_each_size(capsys):
+    assert main(["planning", "--segments", "300", "600", "--json"]) == 0
+    found = {figure["name"]: figure for figure in json.loads(capsys.readouterr().out)}
+    assert found.keys() == {
+        f"{what} of {size} segments" for what in ("planning", "peak memory") for size in (300, 600)
+    }
+    assert found["peak memory of 600 segments"]["ratio"] < 1
+
+
+def test_building_reports_itself_beside_bare_work_and_two_workers(capsys):
+    assert main(["building", "--minutes", "0.5", "--json"]) == 0
+    found = {figure["name"].strip(): figure for figure in json.loads(capsys.readouterr().out)}
+    assert found.keys() == {"speed, CPU", "of bare speed", "two workers, time", "peak memory"}
+    assert all(figure["value"] > 0 for figure in found.values())
