@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import select
 
 from corpus import audio, engine, leaks, mix, pack
-from corpus.catalogue import Catalogue, Recording, Segment, Transcript, Verdict
+from corpus.catalogue import Catalogue, Recording, Segment, Transcript, Verdict, segment_id
 from corpus.dataset import HeldOut, held_out_audio, held_out_rows
 from corpus.errors import UserError
 from corpus.fingerprint import Fingerprint, FingerprintIndex, fingerprint
@@ -70,10 +70,11 @@ class Kept(NamedTuple):
     """A segment that the verdict keeps, with the transcript it is trained on.
 
     `after` is the id of the segment that was said just before, and `previous_text` its text.
+    `own_id` is None where the id is made of recording and bounds, as it mostly is.
     """
 
     media: Media
-    id: str
+    own_id: str | None
     start_ms: int
     end_ms: int
     text: str
@@ -81,6 +82,11 @@ class Kept(NamedTuple):
     tokens: int
     after: str | None = None
     previous_text: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The segment's id in the catalogue, with its number where it was cut."""
+        return self.own_id or segment_id(self.media.id, self.start_ms, self.end_ms)
 
     @property
     def seconds(self) -> float:
@@ -302,9 +308,10 @@ def read_kept(catalogue: Catalogue, tokens_in: TokenCounter) -> tuple[list[Kept]
                         and before.media is recording
                         and 0 <= start - before.end_ms <= HARD_GAP_SECONDS * 1000
                     )
+                    is_plain = name == segment_id(recording_id, start, end)
                     before = Kept(
                         recording,
-                        name,
+                        None if is_plain else name,
                         start,
                         end,
                         text,
@@ -500,8 +507,7 @@ def _same_audio(
     """
     ours = {item.media.id: item.media for item in train}
     theirs = {item.media.id: item.media for item in held if item.media.id not in ours}
-    here = ours.keys() | theirs.keys()
-    foreign = [row for row in before if row.recording not in here]
+    foreign = [row for row in before if not (row.recording in ours or row.recording in theirs)]
     lengths: dict[str, list[int]] = defaultdict(list)
     for media in theirs.values():
         lengths[_release(media)].append(media.duration_ms)
