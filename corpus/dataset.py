@@ -593,23 +593,32 @@ class HeldOut:
 
 
 def held_out_rows(folder: Path) -> Iterator[HeldOut]:
-    """The rows of dev and test of a dataset, without their audio."""
+    """The rows of dev and test of a dataset, without their audio.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
     columns = ["id", "text", "duration", "segments"]
     for split in ("dev", "test"):
         for shard in sorted(folder.glob(f"{split}-*.parquet")):
-            with pq.ParquetFile(shard) as file:
-                for batch in file.iter_batches(columns=columns):
-                    for row in batch.to_pylist():
-                        first = row["segments"][0] if row["segments"] else {}
-                        yield HeldOut(
-                            id=f"{folder.name}/{split}/{row['id']}",
-                            recording=(first.get("segment_id") or "").rpartition("@")[0],
-                            speaker=first.get("speaker"),
-                            text=row["text"],
-                            seconds=row["duration"],
-                            shard=shard,
-                            row=row["id"],
-                        )
+            try:
+                rows = pq.read_table(shard, columns=columns).to_pylist()
+            except (OSError, pa.ArrowException) as error:
+                raise UserError(
+                    f"{shard} cannot be read, so what it tests on is unknown; copy it again, or "
+                    "move the dataset away"
+                ) from error
+            for row in rows:
+                first = row["segments"][0] if row["segments"] else {}
+                yield HeldOut(
+                    id=f"{folder.name}/{split}/{row['id']}",
+                    recording=(first.get("segment_id") or "").rpartition("@")[0],
+                    speaker=first.get("speaker"),
+                    text=row["text"],
+                    seconds=row["duration"],
+                    shard=shard,
+                    row=row["id"],
+                )
 
 
 def held_out_audio(rows: Iterable[HeldOut]) -> Iterator[tuple[HeldOut, bytes]]:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, cast
 from sqlalchemy import select
 
 from corpus import audio, engine, leaks, mix, pack
-from corpus.catalogue import Catalogue, Recording, Segment, Transcript, Verdict
+from corpus.catalogue import Catalogue, Recording, Segment, Transcript, Verdict, segment_id
 from corpus.chunks import chunks, draw
 from corpus.dataset import SHARD_SECONDS, HeldOut, held_out_audio, held_out_rows
 from corpus.errors import UserError
@@ -71,10 +71,11 @@ class Kept(NamedTuple):
     """A segment that the verdict keeps, with the transcript it is trained on.
 
     `after` is the id of the segment that was said just before, and `previous_text` its text.
+    `own_id` is None where the id is made of recording and bounds, as it mostly is.
     """
 
     media: Media
-    id: str
+    own_id: str | None
     start_ms: int
     end_ms: int
     text: str
@@ -82,6 +83,11 @@ class Kept(NamedTuple):
     tokens: int
     after: str | None = None
     previous_text: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The segment's id in the catalogue, with its number where it was cut."""
+        return self.own_id or segment_id(self.media.id, self.start_ms, self.end_ms)
 
     @property
     def seconds(self) -> float:
@@ -186,6 +192,10 @@ def make_plan(
     Raises:
         UserError: there is nothing to build from, or a setting makes no sense.
     """
+    if settings.gap_seconds < 0 or not 0 <= settings.single_share < 1:
+        raise UserError(
+            "[build] of corpus.toml: gap_seconds is 0 or more, single_share from 0 to below 1"
+        )
     kept, left_out = read_kept(catalogue, count_tokens(settings.tokenizer))
     if not kept:
         raise UserError(
@@ -202,7 +212,7 @@ def make_plan(
             left_out[f"{split}: nothing is said"] += 1
         else:
             singles[split].append(item)
-    warnings += _told_of(singles, left_out, settings)
+    warnings += _told_of(singles, left_out, settings, told=bool(warnings))
 
     found = _find_leaks(workspace, catalogue, singles, against, workers)
     train = _without(singles["train"], {leak.segment for leak in found.leaks})
@@ -299,9 +309,10 @@ def read_kept(catalogue: Catalogue, tokens_in: TokenCounter) -> tuple[list[Kept]
                         and before.media is recording
                         and 0 <= start - before.end_ms <= HARD_GAP_SECONDS * 1000
                     )
+                    is_plain = name == segment_id(recording_id, start, end)
                     before = Kept(
                         recording,
-                        name,
+                        None if is_plain else name,
                         start,
                         end,
                         text,
@@ -430,9 +441,13 @@ def _split(
 
 
 def _told_of(
-    singles: Mapping[Split, Sequence[Kept]], left_out: Mapping[str, int], settings: BuildConfig
+    singles: Mapping[Split, Sequence[Kept]],
+    left_out: Mapping[str, int],
+    settings: BuildConfig,
+    *,
+    told: bool,
 ) -> Iterator[str]:
-    """Lines about splits that are empty, or one voice's."""
+    """Lines about splits that are empty, where the assignment has not `told`, or one voice's."""
     hours = {"dev": settings.dev_hours, "test": settings.test_hours}
     for split in HELD_OUT:
         seconds: dict[str, float] = defaultdict(float)
@@ -441,7 +456,7 @@ def _told_of(
         pseudo = left_out.get(f"{split}: labelled by a model only", 0)
         if not seconds and pseudo:
             yield f"{split} is empty: only a model has labelled its {pseudo} segments; review some"
-        elif not seconds and hours[split]:
+        elif not seconds and hours[split] and not told:
             yield f"{split} is empty: the sources bring none, and no other speaker is left for it"
         elif seconds:
             group, most = max(seconds.items(), key=lambda pair: (pair[1], pair[0]))
@@ -493,8 +508,7 @@ def _same_audio(
     """
     ours = {item.media.id: item.media for item in train}
     theirs = {item.media.id: item.media for item in held if item.media.id not in ours}
-    here = ours.keys() | theirs.keys()
-    foreign = [row for row in before if row.recording not in here]
+    foreign = [row for row in before if not (row.recording in ours or row.recording in theirs)]
     lengths: dict[str, list[int]] = defaultdict(list)
     for media in theirs.values():
         lengths[_release(media)].append(media.duration_ms)

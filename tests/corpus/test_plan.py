@@ -17,6 +17,7 @@ from corpus.build import build, plan_dataset, plan_rows
 from corpus.catalogue import Catalogue, Recording, Transcript
 from corpus.dataset import file_hashes, read_split
 from corpus.engine import Workers
+from corpus.errors import UserError
 from corpus.plan import ROOM_TOKENS, Kept, Media, Plan, cut_at_pauses, runs
 from corpus.workspace import BuildConfig, Workspace
 from demo.voices import BASE_VOICES, speak
@@ -146,6 +147,15 @@ class TestLeaks:
         assert len(plan.leaks) == 1
         prompts = [row["previous_text"] for row in plan_rows(plan.rows["train"])]
         assert sorted(prompts, key=str) == sorted([None, None, said(4)["text"]], key=str)
+
+    def test_a_dataset_that_cannot_be_read_is_told(
+        self, workspace: Workspace, add_recording: AddRecording
+    ) -> None:
+        add_recording("talk", [said(1)])
+        (workspace.datasets / "old").mkdir(parents=True)
+        (workspace.datasets / "old" / "test-00000-of-00001.parquet").write_bytes(b"cut")
+        with pytest.raises(UserError, match="what it tests on is unknown"):
+            plan_of(workspace)
 
 
 class TestSplits:

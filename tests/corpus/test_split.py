@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.split import assign_splits
+from corpus.split import assign_splits, carve
 
 HOUR = 3600.0
 
@@ -117,3 +117,22 @@ def test_a_split_that_no_group_suits_is_told_to_be_empty():
 def test_nothing_is_held_out_where_nothing_is_asked():
     groups = {f"channel{i}": 600.0 for i in range(10)}
     assert set(assign(groups, dev=0, test=0).splits.values()) == {"train"}
+
+
+def test_what_no_source_brings_is_carved_out_of_train():
+    groups = {f"speaker{i}": 60.0 for i in range(50)}
+    splits = {group: "test" if i < 3 else "train" for i, group in enumerate(groups)}
+    asked = {"dev": 120.0, "test": 120.0}
+    moved, warnings = carve(groups, splits, asked=asked, salt="s")
+    assert set(moved.values()) == {"dev"}
+    assert len(moved) == 2
+    assert not warnings
+    assert all(splits[group] == "train" for group in moved)
+
+
+def test_nothing_is_carved_where_each_split_has_something_or_nothing_is_asked():
+    groups = {f"speaker{i}": 60.0 for i in range(50)}
+    splits = dict.fromkeys(groups, "train") | {"speaker1": "dev", "speaker2": "test"}
+    assert carve(groups, splits, asked={"dev": 120.0, "test": 120.0}, salt="s").splits == {}
+    splits = dict.fromkeys(groups, "train") | {"speaker2": "test"}
+    assert carve(groups, splits, asked={"dev": 0.0, "test": 120.0}, salt="s").splits == {}
