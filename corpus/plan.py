@@ -354,9 +354,14 @@ def _media(session: Any) -> Iterator[Media]:
             free,
             same.setdefault(group, group),
             cast("Split | None", split),
-            hash(sha256) if sha256 else None,
+            _short(sha256) if sha256 else None,
             length,
         )
+
+
+def _short(sha256: str) -> int:
+    """64 bits for a hash, the same in every process: a million of them are held."""
+    return int.from_bytes(hashlib.blake2b(sha256.encode(), digest_size=8).digest())
 
 
 def _unfit(media: Media, verdict: str | None, kind: str | None, text: str | None) -> str | None:
