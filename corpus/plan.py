@@ -211,6 +211,8 @@ def make_plan(
             left_out[f"{split}: nothing is said"] += 1
         else:
             singles[split].append(item)
+    sources = {item.media.source for item in kept}
+    del kept  # a million segments: each list of them counts
     warnings += _told_of(singles, left_out, settings, told=bool(warnings))
 
     found = _find_leaks(workspace, catalogue, singles, against, workers)
@@ -224,7 +226,7 @@ def make_plan(
     )
     drawn = _draw(train, wanted, settings.seed)
     left_out.update({f"train: {why}": count for why, count in drawn.left_out.items()})
-    unknown = wanted.names - {item.media.source for item in kept} - set(LABEL_KINDS)
+    unknown = wanted.names - sources - set(LABEL_KINDS)
 
     rows: dict[str, list[Window]] = {
         "train": _train_windows(train, drawn.copies, settings),
@@ -594,10 +596,10 @@ def media_paths(workspace: Workspace, catalogue: Catalogue, ids: Sequence[str]) 
     return paths
 
 
-def _without(items: Sequence[Kept], leaked: set[str]) -> list[Kept]:
+def _without(items: Sequence[Kept], leaked: set[str]) -> Sequence[Kept]:
     """The other segments; what is held out is no prompt either."""
     if not leaked:
-        return list(items)
+        return items
     return [
         item._replace(after=None, previous_text=None) if item.after in leaked else item
         for item in items
@@ -670,7 +672,7 @@ def _train_windows(
                 windows.append((run,))
         order = list(speakers)
         random.Random(settings.seed + turn).shuffle(order)
-        found = [run for speaker in order for run in speakers[speaker]]
+        found = [run for speaker in order for run in speakers.pop(speaker)]
         packed = pack.pack_by_speaker(
             (_piece(str(index), run) for index, run in enumerate(found)),
             seed=settings.seed + turn,
