@@ -212,6 +212,8 @@ def make_plan(
             left_out[f"{split}: nothing is said"] += 1
         else:
             singles[split].append(item)
+    sources = {item.media.source for item in kept}
+    del kept  # a million segments: each list of them counts
     warnings += _told_of(singles, left_out, settings, told=bool(warnings))
 
     found = _find_leaks(workspace, catalogue, singles, against, workers)
@@ -225,7 +227,7 @@ def make_plan(
     )
     drawn = _draw(train, wanted, settings.seed)
     left_out.update({f"train: {why}": count for why, count in drawn.left_out.items()})
-    unknown = wanted.names - {item.media.source for item in kept} - set(LABEL_KINDS)
+    unknown = wanted.names - sources - set(LABEL_KINDS)
 
     rows: dict[str, list[Window]] = {
         "train": _train_windows(train, drawn.copies, settings),
@@ -600,10 +602,10 @@ def media_paths(workspace: Workspace, catalogue: Catalogue, ids: Sequence[str]) 
     return paths
 
 
-def _without(items: Sequence[Kept], leaked: set[str]) -> list[Kept]:
+def _without(items: Sequence[Kept], leaked: set[str]) -> Sequence[Kept]:
     """The other segments; what is held out is no prompt either."""
     if not leaked:
-        return list(items)
+        return items
     return [
         item._replace(after=None, previous_text=None) if item.after in leaked else item
         for item in items
