@@ -218,7 +218,8 @@ def _details(
             told = f"missing words: {comparison.ins_rate:.2f} characters heard for each of its own"
             found.append(Finding(REVIEW, f"{told} (limit {thresholds.max_ins_rate})"))
         alignment = heard.scores.get("align_prob_median", 1.0)
-        if alignment < thresholds.min_align_prob:
+        # Where both write the same, only capitals and digits can make its words improbable.
+        if alignment < thresholds.min_align_prob and comparison.cer > 0:
             limit = thresholds.min_align_prob
             told = f"weak alignment: median word probability {alignment:.2f} (limit {limit})"
             found.append(Finding(REVIEW, told))

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -203,14 +203,17 @@ def result(
     train = manifest["splits"]["train"]
     refused = Counter(f["reason"] for f in status["failures"] if f["stage"] == "fetch")
     taken = status["sources"]["youtube"]["recordings"]
+    labelled: dict[str, float] = defaultdict(float)
+    for part in manifest["speech"]:
+        labelled[part["label_kind"]] += part["seconds"]
     return {
         "videos seen": taken + sum(refused.values()),
         "videos taken": taken,
         **{f"videos refused: {reason}": count for reason, count in sorted(refused.items())},
         "recordings, with the release": status["recordings"],
         **{
-            f"minutes labelled by {kind}": f"{hours * 60:.1f}"
-            for kind, hours in manifest["hours_by_label_kind"].items()
+            f"minutes labelled by {kind}": f"{seconds / 60:.1f}"
+            for kind, seconds in sorted(labelled.items())
         },
         "30 s windows to train on": train["rows"],
         "of these filled with speech": f"{train['speech_seconds'] / (train['rows'] * 30):.1%}",

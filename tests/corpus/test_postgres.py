@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from alembic import command
@@ -17,11 +16,11 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine, func, select, text
 
 from corpus import catalogue as module
-from corpus.build import make_plan
 from corpus.catalogue import Catalogue, Decision, Failure, Recording, Transcript, Verdict
 from corpus.catalogue.models import Base, now
 from corpus.errors import UserError
-from corpus.workspace import Workspace, init_workspace
+from corpus.plan import make_plan
+from corpus.workspace import BuildConfig, Workspace, init_workspace
 
 from ..conftest import copy_rows, with_catalogue
 from .conftest import AddRecording
@@ -162,7 +161,11 @@ class TestWhatIsKept:
             assert session.get_one(Recording, "talk").timing == {"shift_ms": -40, "why": "čas"}
 
     def test_a_dataset_is_planned_as_from_sqlite_whatever_the_order_of_letters(
-        self, catalogue: Catalogue, add_recording: AddRecording, tmp_path: Path
+        self,
+        workspace: Workspace,
+        catalogue: Catalogue,
+        add_recording: AddRecording,
+        tmp_path: Path,
     ) -> None:
         for name in ("ch", "ci", "hop", "Hop", "a-b", "ab", "č"):
             add_recording(
@@ -173,8 +176,8 @@ class TestWhatIsKept:
         assert order != sorted(order), "the database sorts as Python does: nothing is tested"
         on_sqlite = Catalogue(f"sqlite:///{tmp_path / 'same.sqlite'}")
         copy_rows(catalogue, on_sqlite)
-        wishes: dict[str, Any] = {"tokenizer": None, "dev_hours": 0.01, "test_hours": 0.0}
-        plans = [make_plan(place, seed=3, **wishes) for place in (catalogue, on_sqlite)]
+        wishes = BuildConfig(dev_hours=0.01, test_hours=0.0, seed=3)
+        plans = [make_plan(workspace, place, wishes) for place in (catalogue, on_sqlite)]
         assert plans[0].fingerprint == plans[1].fingerprint
 
 
