@@ -28,6 +28,7 @@ from corpus import audio, console, engine
 from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript
 from corpus.catalogue import Model as ModelRow
 from corpus.errors import ItemError, UserError
+from corpus.segment import find_speech
 from corpus.text import base_language
 from corpus.whisper import Heard, Whisper, Window, Word
 from corpus.workspace import Workspace
@@ -298,13 +299,21 @@ def _loaded(path: str, language: str, device: str, compute_type: str) -> Whisper
 def read_window(whisper: Whisper, job: Job) -> Window:
     """The audio of a job as the model takes it.
 
+    Where the subtitle says that nobody speaks, the voice activity model is asked too: Whisper
+    writes something into silence now and then, and is sure of it.
+
     Raises:
         ItemError: it cannot be read, or there is none.
     """
     pcm = audio.read_span(Path(job.path), job.start_ms, job.end_ms)
     if not pcm.size:
         raise ItemError(f"{job.segment_id}: lies past the end of its recording")
-    return Window(whisper.features(pcm), pcm.size / audio.SAMPLE_RATE, job.subtitle)
+    seconds = pcm.size / audio.SAMPLE_RATE
+    voice = None
+    if job.subtitle == "":
+        spans = find_speech(pcm)
+        voice = sum(span.end_ms - span.start_ms for span in spans) / 1000 / seconds
+    return Window(whisper.features(pcm), seconds, job.subtitle, voice)
 
 
 def _listen(
@@ -328,12 +337,14 @@ def _listen(
                 "--batch-size, or --compute-type int8_float16"
             ) from error
         for (i, window_read), one in zip(readable.items(), heard, strict=True):
-            results[i] = _labelled(jobs[i], window_read.seconds, one)
+            results[i] = _labelled(jobs[i], window_read, one)
     return jobs, [results[i] for i in range(len(jobs))]
 
 
-def _labelled(job: Job, seconds: float, heard: Heard) -> Labelled:
+def _labelled(job: Job, window: Window, heard: Heard) -> Labelled:
     scores = {"no_speech_prob": heard.no_speech_prob, "language_prob": heard.language_prob}
+    if window.voice_share is not None:
+        scores["voice_share"] = window.voice_share
     if heard.text:
         scores |= {
             "avg_logprob": heard.avg_logprob,
@@ -345,7 +356,7 @@ def _labelled(job: Job, seconds: float, heard: Heard) -> Labelled:
         scores |= {
             "align_prob_median": float(np.median([word.probability for word in given])),
             "align_start_shift": given[0].start,
-            "align_end_shift": given[-1].end - seconds,
+            "align_end_shift": given[-1].end - window.seconds,
         }
     return Labelled(
         text=heard.text,

@@ -431,6 +431,7 @@ HEARD = (
     "align_prob_median",
     "align_start_shift",
     "align_end_shift",
+    "voice_share",
 )
 """Names of the scores that labelling stores with a pseudo-label; any of them may be absent."""
 

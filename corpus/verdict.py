@@ -234,6 +234,8 @@ def _silence(heard: Text | None, measures: Measures, thresholds: Thresholds) -> 
         return Finding(thresholds.unchecked, "unchecked: no model has listened to it")
     if not measures.heard:
         return Finding(KEEP, "silence: the model hears nothing either")
+    if heard.scores.get("voice_share", 1.0) == 0:
+        return Finding(KEEP, f"silence: no voice, though the model hears {_quoted(heard.text)}")
     no_speech = heard.scores.get("no_speech_prob", 0.0)
     sure = heard.scores.get("avg_logprob", float("-inf")) >= thresholds.min_logprob
     if no_speech > thresholds.no_speech and (measures.heard_invented or not sure):

@@ -81,11 +81,13 @@ class Window:
         features: float32 [mels, 3000], the log-mel spectrogram.
         seconds: length of the audio; silence follows.
         text: one that is to be aligned too.
+        voice_share: how much of it is voice by another model, where that was asked.
     """
 
     features: "np.ndarray[Any, np.dtype[np.float32]]"
     seconds: float
     text: str | None = None
+    voice_share: float | None = None
 
 
 @dataclass(frozen=True)
