@@ -14,9 +14,19 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from sqlalchemy import select
 
 from corpus.audio import SAMPLE_RATE, Pcm
-from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript, Verdict, segment_id
+from corpus.catalogue import (
+    Catalogue,
+    Failure,
+    Recording,
+    Score,
+    Segment,
+    Transcript,
+    Verdict,
+    segment_id,
+)
 from corpus.label import find_model
 from corpus.workspace import Workspace, init_workspace
 from demo.video_site import Video, VideoSite, encode_opus
@@ -63,6 +73,18 @@ def corpus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 
 @lru_cache(maxsize=32)
+def recordings(catalogue: Catalogue) -> list[Recording]:
+    """All recordings, by title."""
+    with catalogue.session() as session:
+        return list(session.scalars(select(Recording).order_by(Recording.title)))
+
+
+def failures(catalogue: Catalogue) -> list[Failure]:
+    """All failures, by item."""
+    with catalogue.session() as session:
+        return list(session.scalars(select(Failure).order_by(Failure.item)))
+
+
 def spoken(
     *sentences: str, pause: float = 0.7, voice: int = 0
 ) -> tuple[Pcm, list[tuple[int, int]]]:

@@ -10,21 +10,11 @@ from sqlalchemy import select
 
 from corpus import audio
 from corpus.add import add, find_files
-from corpus.catalogue import Catalogue, Cue, Failure, Recording, Segment, Transcript
+from corpus.catalogue import Catalogue, Cue, Segment, Transcript
 from corpus.errors import UserError
 from corpus.workspace import Workspace
 
-from .conftest import SENTENCES, Corpus, spoken, srt, write_speech
-
-
-def recordings(catalogue: Catalogue) -> list[Recording]:
-    with catalogue.session() as session:
-        return list(session.scalars(select(Recording).order_by(Recording.title)))
-
-
-def failures(catalogue: Catalogue) -> list[Failure]:
-    with catalogue.session() as session:
-        return list(session.scalars(select(Failure).order_by(Failure.item)))
+from .conftest import SENTENCES, Corpus, failures, recordings, spoken, srt, write_speech
 
 
 class TestAdd:

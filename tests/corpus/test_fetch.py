@@ -4,24 +4,12 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import select
-
 from corpus import audio
-from corpus.catalogue import Catalogue, Failure, Recording
+from corpus.catalogue import Catalogue
 from corpus.workspace import Workspace
 from demo.video_site import Video, VideoSite
 
-from .conftest import PLAYLIST, SENTENCES, Corpus, fetch_arguments
-
-
-def recordings(catalogue: Catalogue) -> list[Recording]:
-    with catalogue.session() as session:
-        return list(session.scalars(select(Recording).order_by(Recording.title)))
-
-
-def failures(catalogue: Catalogue) -> list[Failure]:
-    with catalogue.session() as session:
-        return list(session.scalars(select(Failure).order_by(Failure.item)))
+from .conftest import PLAYLIST, SENTENCES, Corpus, failures, fetch_arguments, recordings
 
 
 def status(corpus: Corpus, workspace: Workspace) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from sqlalchemy import select
 
 from corpus import audio, importing
 from corpus.build import check_media
-from corpus.catalogue import Catalogue, Cue, Failure, Recording, Segment, Tombstone, Transcript
+from corpus.catalogue import Catalogue, Cue, Recording, Segment, Tombstone, Transcript
 from corpus.errors import UserError
 from corpus.importing import import_common_voice, import_fleurs, import_hf
 from corpus.remove import find, remove
@@ -31,17 +31,16 @@ from corpus.thresholds import read_thresholds
 from corpus.verdict import apply_verdicts
 from corpus.workspace import Workspace, init_workspace
 
-from .conftest import SENTENCES, Corpus, spoken, write_fleurs, write_parquet, write_speech
-
-
-def recordings(catalogue: Catalogue) -> list[Recording]:
-    with catalogue.session() as session:
-        return list(session.scalars(select(Recording).order_by(Recording.id)))
-
-
-def failures(catalogue: Catalogue) -> list[Failure]:
-    with catalogue.session() as session:
-        return list(session.scalars(select(Failure).order_by(Failure.item)))
+from .conftest import (
+    SENTENCES,
+    Corpus,
+    failures,
+    recordings,
+    spoken,
+    write_fleurs,
+    write_parquet,
+    write_speech,
+)
 
 
 def texts(catalogue: Catalogue) -> dict[str, str]:
