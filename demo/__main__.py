@@ -22,6 +22,8 @@ from demo import material
 from demo.video_site import VideoSite
 
 MODEL = Path(__file__).with_name("model")
+PRESET = "trusting"
+"""The model mishears two words of three here, so its own labels are for people to decide on."""
 FIT_STEPS, FIT_BATCH, FIT_RATE = 100, 4, 1e-3
 """For a model of this size and a quarter of an hour of speech; real models: see the README."""
 
@@ -115,11 +117,11 @@ def demo(folder: Path, shell: Shell) -> None:
     shell.run("corpus", "import", "common-voice", release, *at)
     shell.run("corpus", "segment", "--target-seconds", "8", *at)
     labelled = shell.json("corpus", "label", "--model", MODEL, *at)
-    shell.run("corpus", "verdict", "--preset", "lenient", *at)
+    shell.run("corpus", "verdict", "--preset", PRESET, *at)
     dataset, trained = workspace / "datasets" / "demo", workspace / "runs" / "demo"
     if not dataset.exists():  # a dataset is frozen; what is reviewed later goes into another
         review(workspace, talks)
-        shell.run("corpus", "verdict", "--preset", "lenient", *at)
+        shell.run("corpus", "verdict", "--preset", PRESET, *at)
         # The release brings a dev and a test speaker of its own.
         splits = ("--dev-hours", 0, "--test-hours", 0)
         shell.run("corpus", "build", "demo", "--tokenizer", MODEL, *splits, *at)
