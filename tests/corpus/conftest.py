@@ -72,7 +72,6 @@ def corpus(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     return run
 
 
-@lru_cache(maxsize=32)
 def recordings(catalogue: Catalogue) -> list[Recording]:
     """All recordings, by title."""
     with catalogue.session() as session:
@@ -85,6 +84,7 @@ def failures(catalogue: Catalogue) -> list[Failure]:
         return list(session.scalars(select(Failure).order_by(Failure.item)))
 
 
+@lru_cache(maxsize=32)
 def spoken(
     *sentences: str, pause: float = 0.7, voice: int = 0
 ) -> tuple[Pcm, list[tuple[int, int]]]:

@@ -699,7 +699,6 @@ class TestHuggingFace:
         catalogue = Catalogue(workspace.catalogue_url)
         assert 0 < len(recordings(catalogue)) < 70
         subprocess.run(command, check=True, capture_output=True)
-        catalogue = Catalogue(workspace.catalogue_url)
         found = recordings(catalogue)
         assert len(found) == 70
         assert len(set(texts(catalogue).values())) == 70
