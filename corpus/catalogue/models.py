@@ -2,7 +2,8 @@
 
 Ids come from content, so that a second run of a stage finds its own work: ``youtube:ID``,
 ``file:SHA256``, ``recording@start_ms-end_ms``. Transcripts and decisions are added, never
-overwritten; scores of a label are computed anew when another model is compared. The SQL stays within what SQLite and PostgreSQL share.
+overwritten; scores of a label are computed anew when another model is compared. The SQL stays
+within what SQLite and PostgreSQL share.
 """
 
 from datetime import UTC, datetime
