@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from corpus.audio import SAMPLE_RATE
 from corpus.catalogue import (
@@ -397,16 +397,21 @@ def test_killed_at_random_moments_it_ends_as_if_it_never_was(
             start_new_session=True,
         )
 
-    begun = time.monotonic()
     assert start(whole.root).wait(timeout=120) == 0
-    seconds = time.monotonic() - begun
+
+    def labelled() -> int:
+        with catalogue.session() as session:
+            return session.scalar(select(func.count()).where(Transcript.kind == "pseudo")) or 0
+
     rng = random.Random(7)
-    for _ in range(5):
-        process = start(workspace.root)
-        time.sleep(rng.uniform(0.3, 0.9) * seconds)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    for _ in range(4):
+        process, limit = start(workspace.root), labelled() + rng.randint(0, 2)
+        while labelled() < limit and process.poll() is None:
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.05))
+        os.killpg(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL, "it was ready before it could be killed"
+        assert labelled() < 18
     assert start(workspace.root).wait(timeout=120) == 0
 
     def stored(space: Workspace) -> Any:
