@@ -39,11 +39,12 @@ def chunks(
     def numbered() -> Iterator[tuple[int, T]]:
         number, total = 0, 0.0
         for item in items:
-            if total and total + size(item) > limit:
+            of_item = size(item)
+            if total and total + of_item > limit:
                 number, total = number + 1, 0.0
             yield number, item
-            total += size(item)
-            if total >= limit / 4 and draw(key(item)) < size(item) / (limit / 2):
+            total += of_item
+            if total >= limit / 4 and draw(key(item)) < of_item / (limit / 2):
                 number, total = number + 1, 0.0
 
     for _, part in groupby(numbered(), key=itemgetter(0)):

@@ -11,9 +11,11 @@ everybody reads one list), leaving that out would leave no corpus. It stays, and
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from typing import NamedTuple
 
 RECORDING, AUDIO = "same recording", "same audio"
@@ -129,28 +131,29 @@ def counts(leaks: Iterable[Leak]) -> dict[str, int]:
     return dict(sorted(Counter(leak.why for leak in leaks).items()))
 
 
-class _Folding(dict[int, str | None]):
-    """Characters as they are compared: marks stay, punctuation is space, controls are nothing."""
-
-    def __missing__(self, code: int) -> str | None:
-        character = chr(code)
-        category = unicodedata.category(character)
-        if character.isspace() or category[0] in "PS":
-            self[code] = " "
-        else:
-            self[code] = None if category[0] == "C" else character
-        return self[code]
+@cache
+def _words() -> re.Pattern[str]:
+    """Finds words: marks belong to them, spaces, punctuation and symbols do not."""
+    # `re` looks these up in a table, but goes through what is beyond one by one: pictographs alone.
+    plane = (chr(code) for code in range(0x10000))
+    apart = "".join(re.escape(one) for one in plane if unicodedata.category(one)[0] in "PSZ")
+    return re.compile(rf"[^\s{apart}\U0001f000-\U0001faff]+")
 
 
-# Apostrophes go: they are typed in several ways.
-_FOLDING = _Folding(dict.fromkeys(map(ord, "'\u2019\u02bc"), None))
+APOSTROPHES = "'\u2019\u02bc"
+"""Typed in several ways, so left out."""
 
 
 def _units(text: str) -> list[str]:
     """The words of a text, or its letters where it has no spaces between words."""
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-    words = text.casefold().translate(_FOLDING).split()
+    text = text.casefold()
+    if not text.isprintable():  # controls and marks of direction
+        text = "".join(c for c in text if c.isspace() or unicodedata.category(c)[0] != "C")
+    for apostrophe in APOSTROPHES:
+        text = text.replace(apostrophe, "")
+    words: list[str] = _words().findall(text)
     if len(text) > LETTERS_PER_WORD * len(words) + len(words):
         return list("".join(words))
     return words
@@ -166,5 +169,8 @@ def _counts(units: Sequence[str]) -> bool:
 
 def _grams(units: Sequence[str]) -> Iterator[int]:
     """Hashes of all runs of eight words, or of twenty letters."""
-    size = NGRAM_WORDS if max(map(len, units), default=0) > 1 else NGRAM_LETTERS
-    return map(hash, zip(*(units[start:] for start in range(size)), strict=False))
+    are_letters = len("".join(units)) == len(units)
+    size = NGRAM_LETTERS if are_letters else NGRAM_WORDS
+    if len(units) < size:
+        return iter(())
+    return map(hash, zip(*[units[start:] for start in range(size)], strict=False))

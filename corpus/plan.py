@@ -15,8 +15,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 from operator import attrgetter
 from pathlib import Path
+from sys import intern
 from typing import Any, NamedTuple, cast
 
 from sqlalchemy import select
@@ -318,7 +320,7 @@ def read_kept(catalogue: Catalogue, tokens_in: TokenCounter) -> tuple[list[Kept]
                         start,
                         end,
                         text,
-                        kind,
+                        intern(kind),  # one of a few, but each row brings its own
                         count,
                         before.id if follows and before else None,
                         (before.text or None) if follows and before else None,
@@ -355,7 +357,7 @@ def _media(session: Any) -> Iterator[Media]:
             same.setdefault(licence, licence),
             free,
             same.setdefault(group, group),
-            cast("Split | None", split),
+            cast("Split | None", same.setdefault(split, split) if split else None),
             _short(sha256) if sha256 else None,
             length,
         )
@@ -673,7 +675,8 @@ def _train_windows(
         taken = [item for item, count in zip(train, copies, strict=True) if count > turn]
         seed = settings.seed + turn
         # A voice stays together, the voices of one source do not.
-        found = sorted(runs(taken), key=lambda run: _place(run[0].media.group, seed))
+        place = cache(partial(_place, seed=seed))
+        found = sorted(runs(taken), key=lambda run: place(run[0].media.group))
         for free in (True, False):
             of_kind = (run for run in found if run[0].media.redistributable is free)
             # Packed by themselves, so that a change to some hours leaves the others' windows alone.

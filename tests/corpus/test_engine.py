@@ -328,7 +328,9 @@ class Endless:
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
 def test_workers_end_with_the_process_that_started_them(ending: int, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from corpus import engine; "
+        "import signal, sys; from pathlib import Path; from corpus import engine; "
+        # A shell that starts the tests in the background leaves SIGINT ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from tests.corpus.test_engine import Endless; "
         "engine.run([1, 2], Endless(Path(sys.argv[1])), print, print, desc='', unit='', "
         "workers=engine.Workers(count=2))"
