@@ -692,7 +692,7 @@ def export(
     if Path(name).name != name:
         raise UserError(f"{name!r} is no name of a dataset; `corpus build` makes one")
     folder = (output or space.root / "exports" / f"{name}-{to}").expanduser().resolve()
-    written = core.export(space.datasets / name, to, folder)
+    written = core.export(space, name, to, folder)
     if to != Format.HUB and core.holds_private(space.datasets / name):
         console.say("note: some of its audio may not be handed on; only --to hub leaves that out")
     address = hub.push(folder, push) if push else None
@@ -767,7 +767,7 @@ def remove(
 ) -> None:
     """Take recordings down, with everything derived from them, and never take them again.
 
-    Datasets that hold them are told, each with the command that builds it anew. Your own
+    Datasets and exports that hold them are told, each with the command that makes it anew. Your own
     originals and the clips of releases stay where they are.
 
     Example: corpus remove --channel UCopenlectures0000000000
@@ -801,7 +801,7 @@ def remove(
         return
     print(f"remove: {len(takedown.recordings)} recordings, {takedown.segments} segments removed")
     for holding in holdings:
-        print(f"{holding.folder} holds {len(holding.recordings)} of them; build it anew:")
+        print(f"{holding.folder} holds {len(holding.recordings)} of them; make it anew:")
         print(f"    {holding.rebuild}")
 
 

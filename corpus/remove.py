@@ -5,8 +5,8 @@ follow. So a kill leaves at most files that no row names, and the next removal d
 Deleted are only files that this program has made, those below the workspace's ``media/``: a
 release's clips and people's own originals stay.
 
-Datasets are frozen and are not touched. Those that hold what is removed are found by the ids of
-their segments and told, each with the command that builds it anew.
+Datasets are frozen and are not touched, nor are exports. Those that hold what is removed are found
+by the ids of their segments and told, each with the command that makes it anew.
 """
 
 import json
@@ -22,8 +22,18 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from corpus import console
-from corpus.catalogue import CHANNEL_PREFIX, Catalogue, Failure, Recording, Segment, Tombstone
+from corpus.catalogue import (
+    CHANNEL_PREFIX,
+    Catalogue,
+    Failure,
+    Recording,
+    Segment,
+    Tombstone,
+    recording_of,
+)
+from corpus.dataset import read_manifest
 from corpus.errors import UserError
+from corpus.export.core import RECORDINGS, places
 from corpus.sources import sites
 from corpus.workspace import Workspace
 
@@ -42,12 +52,12 @@ class Takedown:
 
 @dataclass(frozen=True)
 class Holding:
-    """A dataset that holds segments of removed recordings."""
+    """A dataset, or an export of one, that holds segments of removed recordings."""
 
     folder: Path
     recordings: tuple[str, ...]
     rebuild: str
-    """The shell command that builds it without them."""
+    """The shell command that makes it without them."""
 
 
 def find(
@@ -189,35 +199,40 @@ def _delete_files(workspace: Workspace, catalogue: Catalogue) -> None:
     shutil.rmtree(workspace.media / ".stage", ignore_errors=True)
 
 
-def recording_of(segment_id: str) -> str:
-    """The id of the recording in the id of a segment."""
-    return segment_id.rpartition("@")[0]
-
-
 def holdings(workspace: Workspace, items: Collection[str]) -> Iterator[Holding]:
-    """The datasets of the workspace with segments of these recordings.
+    """The datasets of the workspace, and their exports, with segments of these recordings.
 
     Of each Parquet file only the column of segment ids is read. A file that cannot be read is told
     on stderr: whether it holds something must be seen by hand.
     """
     for folder in sorted(workspace.datasets.glob("[!.]*")):
-        held: set[str] = set()
-        for shard in sorted(folder.glob("*.parquet")):
-            try:
-                held |= _recordings_in(shard) & set(items)
-            except (OSError, KeyError, ValueError) as error:
-                console.say(f"warning: {shard} cannot be read ({error}); look into it by hand")
-        if held:
-            yield Holding(folder, tuple(sorted(held)), _rebuild(workspace, folder))
+        if held := _held(folder, items):
+            yield Holding(folder, held, _rebuild(workspace, folder))
+    for folder in places(workspace):
+        if held := _held(folder, items):
+            yield Holding(folder, held, _export_again(workspace, folder))
 
 
-def _recordings_in(shard: Path) -> set[str]:
+def _held(folder: Path, items: Collection[str]) -> tuple[str, ...]:
+    """Which of these recordings a dataset or an export has."""
+    held: set[str] = set()
+    for file in sorted([*folder.glob("*.parquet"), *folder.glob(RECORDINGS)]):
+        try:
+            held |= _recordings_in(file) & set(items)
+        except (OSError, KeyError, ValueError) as error:
+            console.say(f"warning: {file} cannot be read ({error}); look into it by hand")
+    return tuple(sorted(held))
+
+
+def _recordings_in(file: Path) -> set[str]:
+    if file.name == RECORDINGS:
+        return set(file.read_text(encoding="utf-8").splitlines())
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     found: set[str] = set()
-    with pq.ParquetFile(shard) as file:
-        for batch in file.iter_batches(columns=["segments.list.element.segment_id"]):
+    with pq.ParquetFile(file) as shard:
+        for batch in shard.iter_batches(columns=["segments.list.element.segment_id"]):
             segments = pc.struct_field(pc.list_flatten(batch.column("segments")), "segment_id")
             found |= {recording_of(id) for id in pc.unique(segments).to_pylist()}
     return found
@@ -233,6 +248,15 @@ def _rebuild(workspace: Workspace, folder: Path) -> str:
     for name in ("tokenizer", "dev_hours", "test_hours", "seed"):
         if settings.get(name) is not None:
             words += [f"--{name.replace('_', '-')}", str(settings[name])]
+    words += ["--workspace", str(workspace.root)]
+    return f"rm -r {shlex.quote(str(folder))} && {shlex.join(words)}"
+
+
+def _export_again(workspace: Workspace, folder: Path) -> str:
+    """`corpus export` of the dataset once it is built anew, after the old folder is gone."""
+    made = read_manifest(folder)
+    name, form = made.get("dataset", "NAME"), made.get("to", "FORM")
+    words = ["corpus", "export", name, "--to", form, "--output", str(folder)]
     words += ["--workspace", str(workspace.root)]
     return f"rm -r {shlex.quote(str(folder))} && {shlex.join(words)}"
 

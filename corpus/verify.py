@@ -84,12 +84,12 @@ def _sha256(path: Path) -> str:
 
 
 def check_datasets(workspace: Workspace, catalogue: Catalogue) -> Iterator[Problem]:
-    """Datasets that still hold recordings which were removed."""
+    """Datasets and exports that still hold recordings which were removed."""
     with catalogue.session() as session:
         removed = set(session.scalars(select(Tombstone.item)))
     for holding in holdings(workspace, removed) if removed else ():
         what = ", ".join(holding.recordings)
-        message = f"it holds {what}, taken down; build it anew: {holding.rebuild}"
+        message = f"it holds {what}, taken down; make it anew: {holding.rebuild}"
         yield Problem(str(holding.folder), "removed", message)
 
 

@@ -27,6 +27,7 @@ from corpus.catalogue.models import (
     Transcript,
     Verdict,
     now,
+    recording_of,
     segment_id,
 )
 from corpus.errors import UserError
@@ -45,6 +46,7 @@ __all__ = [
     "Transcript",
     "Verdict",
     "now",
+    "recording_of",
     "segment_id",
 ]
 

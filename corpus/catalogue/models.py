@@ -127,6 +127,11 @@ def segment_id(recording_id: str, start_ms: int, end_ms: int) -> str:
     return f"{recording_id}@{start_ms}-{end_ms}"
 
 
+def recording_of(segment_id: str) -> str:
+    """The id of the recording in the id of a segment."""
+    return segment_id.rpartition("@")[0]
+
+
 class Transcript(Base):
     """One text for a segment and where it came from."""
 

@@ -2,6 +2,9 @@
 
 The rows stay as they are: a window is one recording, and where a form has a place for segments
 within a recording, they are there. The audio stays FLAC, but for Kaldi, which reads WAV alone.
+
+The workspace remembers where its exports lie, and each export which recordings are in it, so that a
+takedown finds them long after the dataset is gone.
 """
 
 import shutil
@@ -9,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from corpus import __version__, console
+from corpus.catalogue import recording_of
 from corpus.dataset import (
     check_shards,
     partial_folder,
@@ -22,6 +26,7 @@ from corpus.dataset import (
 from corpus.errors import UserError
 from corpus.export import Format, csv_folder, hub, kaldi, lhotse, nemo, webdataset
 from corpus.export.rows import NamedRow
+from corpus.workspace import Workspace
 
 WRITERS: dict[Format, Callable[[Path, str, Iterable[NamedRow], Path], None]] = {
     Format.NEMO: nemo.write_split,
@@ -32,9 +37,23 @@ WRITERS: dict[Format, Callable[[Path, str, Iterable[NamedRow], Path], None]] = {
 }
 """Each writes one split: into a folder, its name, its rows, and where the folder will lie."""
 
+RECORDINGS = "recordings.txt"
+"""In an export: the ids of the recordings in it, a line each."""
+PLACES = "exports.txt"
+"""In the workspace: the folders of its exports, a line each."""
 
-def export(dataset: Path, to: Format, output: Path) -> bool:
-    """Export a dataset to the folder `output`.
+
+def places(workspace: Workspace) -> list[Path]:
+    """The folders of the workspace's exports that are still there."""
+    noted = workspace.root / PLACES
+    if not noted.exists():
+        return []
+    folders = sorted(set(noted.read_text(encoding="utf-8").splitlines()))
+    return [Path(folder) for folder in folders if Path(folder).is_dir()]
+
+
+def export(workspace: Workspace, name: str, to: Format, output: Path) -> bool:
+    """Export the dataset of this name to the folder `output`.
 
     Returns:
         Whether it was written now; not, where this very export is there already.
@@ -43,6 +62,7 @@ def export(dataset: Path, to: Format, output: Path) -> bool:
         UserError: there is no such dataset, one of its files is not as it was built, or
             something else is at `output`.
     """
+    dataset = workspace.datasets / name
     identity = {
         "to": str(to),
         "dataset": dataset.name,
@@ -55,12 +75,21 @@ def export(dataset: Path, to: Format, output: Path) -> bool:
             return False
         raise UserError(f"{output} exists; give another place with --output, or remove it first")
     check_shards(dataset)
+    if output not in places(
+        workspace
+    ):  # before it is there: a kill leaves a place, no stray export
+        with (workspace.root / PLACES).open("a", encoding="utf-8") as noted:
+            noted.write(f"{output}\n")
     with partial_folder(output) as folder:
         if to == Format.HUB:
             write_manifest(folder, hub.write(dataset, folder) | identity)
         else:
+            recordings: set[str] = set()
             for split in splits:
-                WRITERS[to](folder, split, _named_rows(dataset, split), output.resolve())
+                rows = _named_rows(dataset, split, recordings)
+                WRITERS[to](folder, split, rows, output.resolve())
+            listed = "".join(f"{recording}\n" for recording in sorted(recordings))
+            (folder / RECORDINGS).write_text(listed, encoding="utf-8")
             shutil.copyfile(dataset / "ATTRIBUTION.md", folder / "ATTRIBUTION.md")
             write_manifest(folder, identity)
         put_in_place(folder, output)
@@ -72,7 +101,9 @@ def holds_private(dataset: Path) -> bool:
     return any(not part["redistributable"] for part in read_manifest(dataset).get("speech", []))
 
 
-def _named_rows(dataset: Path, split: str) -> Iterator[NamedRow]:
+def _named_rows(dataset: Path, split: str, recordings: set[str]) -> Iterator[NamedRow]:
+    """The rows of a split; the ids of their recordings are added to `recordings`."""
     rows = (row for shard in shards_of(dataset, split) for row in read_rows(shard))
     for index, row in enumerate(console.progress(rows, desc=f"export {split}", unit="row")):
+        recordings |= {recording_of(segment["segment_id"]) for segment in row["segments"]}
         yield NamedRow(f"{split}-{index:07d}", row)

@@ -338,7 +338,7 @@ def test_the_recipe_holds_no_text_whose_licence_does_not_let_it_go(
     )
     built(workspace, catalogue, "two")
     folder = workspace.root / "two-hub"
-    core.export(workspace.datasets / "two", Format.HUB, folder)
+    core.export(workspace, "two", Format.HUB, folder)
     assert "nc@0-2000" in (folder / "left_out.jsonl").read_text(encoding="utf-8")
     assert all(b"not for commerce" not in path.read_bytes() for path in folder.iterdir())
 
@@ -351,7 +351,7 @@ def test_files_that_may_be_handed_on_as_a_whole_are_linked(
         add_recording(f"talk{number}", kept, split=SPLITS[number])
     dataset = built(workspace, catalogue, "open")
     folder = workspace.root / "open-hub"
-    core.export(dataset, Format.HUB, folder)
+    core.export(workspace, dataset.name, Format.HUB, folder)
     for split in splits_of(dataset):
         (one,), (two,) = shards_of(dataset, split), shards_of(folder, split)
         assert one.samefile(two)

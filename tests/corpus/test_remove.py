@@ -3,6 +3,7 @@
 import io
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -260,6 +261,28 @@ class TestDatasets:
                 for s in row["segments"]}  # fmt: skip
         assert len(held) == 5
         assert not any(id.startswith("talk@") for id in held)
+        outcome = corpus("remove", "talk", "--yes", "--json", *at)
+        assert json.loads(outcome.out)["datasets"] == []
+
+    @pytest.mark.parametrize("form", ["csv", "hub"])
+    def test_an_export_that_holds_it_is_told_though_its_dataset_is_gone(
+        self, corpus: Corpus, workspace: Workspace, two: Catalogue, tmp_path: Path, form: str
+    ) -> None:
+        at = ("--workspace", workspace.root)
+        assert corpus("build", "one", "--dev-hours", 0, "--test-hours", 0, *at).code == 0
+        folder = tmp_path / "elsewhere"
+        arguments = ("export", "one", "--to", form, "--output", folder, *at)
+        assert corpus(*arguments).code == 0
+        shutil.rmtree(workspace.datasets / "one")
+        outcome = corpus("remove", "talk", "--yes", "--json", *at)
+        (told,) = json.loads(outcome.out)["datasets"]
+        assert told["folder"] == str(folder)
+        assert told["recordings"] == ["talk"]
+        assert folder.is_dir()
+        delete, again = told["rebuild"].split(" && ")
+        assert shlex.split(delete) == ["rm", "-r", str(folder)]
+        assert shlex.split(again) == ["corpus", *map(str, arguments)]
+        shutil.rmtree(folder)
         outcome = corpus("remove", "talk", "--yes", "--json", *at)
         assert json.loads(outcome.out)["datasets"] == []
 

@@ -61,7 +61,7 @@ def test_a_dataset_that_still_holds_what_was_removed_is_told(
     corpus("remove", "talk1", "--yes", *at)
     folder = str(workspace.datasets / "one")
     assert problems(corpus("verify", "--json", *at)) == {folder: "removed"}
-    assert "it holds talk1, taken down; build it anew: rm -r" in corpus("verify", *at).out
+    assert "it holds talk1, taken down; make it anew: rm -r" in corpus("verify", *at).out
 
 
 class TestLicences:
