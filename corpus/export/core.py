@@ -75,9 +75,8 @@ def export(workspace: Workspace, name: str, to: Format, output: Path) -> bool:
             return False
         raise UserError(f"{output} exists; give another place with --output, or remove it first")
     check_shards(dataset)
-    if output not in places(
-        workspace
-    ):  # before it is there: a kill leaves a place, no stray export
+    # First of all: a kill then leaves a place without an export, but no export that is not noted.
+    if output not in places(workspace):
         with (workspace.root / PLACES).open("a", encoding="utf-8") as noted:
             noted.write(f"{output}\n")
     with partial_folder(output) as folder:
