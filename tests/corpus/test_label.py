@@ -1,14 +1,10 @@
 """What `corpus label` stores, and what it leaves alone."""
 
 import json
-import os
 import pickle
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,7 +37,7 @@ from corpus.label import (
     read_lineage,
     save_results,
 )
-from corpus.workspace import Workspace, open_workspace
+from corpus.workspace import Workspace
 
 from .conftest import MODEL, SENTENCES, Corpus, spoken
 
@@ -376,51 +372,6 @@ def test_alignment_heads_of_another_model_are_told(workspace: Workspace, tmp_pat
 def test_a_folder_that_is_no_model_is_told(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no Whisper model here"):
         find_model(workspace, str(tmp_path))
-
-
-def test_killed_at_random_moments_it_ends_as_if_it_never_was(
-    workspace: Workspace, catalogue: Catalogue, add_talk: AddTalk, converted: Path, tmp_path: Path
-) -> None:
-    for voice in range(6):
-        add_talk(f"talk{voice}", voice=voice, texts=SENTENCES)
-    catalogue.engine.dispose()
-    whole = open_workspace(shutil.copytree(workspace.root, tmp_path / "whole"))
-
-    def start(root: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "corpus", "label", "--model", str(converted)),
-                *("--batch-size", "2", "--workspace", str(root)),
-            ],
-            stderr=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    begun = time.monotonic()
-    assert start(whole.root).wait(timeout=120) == 0
-    seconds = time.monotonic() - begun
-    rng = random.Random(7)
-    for _ in range(5):
-        process = start(workspace.root)
-        time.sleep(rng.uniform(0.3, 0.9) * seconds)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    assert start(workspace.root).wait(timeout=120) == 0
-
-    def stored(space: Workspace) -> Any:
-        found = Catalogue(space.catalogue_url)
-        rows = [row for kind in ("pseudo", "subtitle") for row in transcripts(found, kind).items()]
-        found.engine.dispose()
-        return {
-            (item, row.kind): (row.text, row.words, scores(row))
-            for item, several in rows
-            for (row,) in [several]
-        }
-
-    assert stored(workspace) == stored(whole)
-    assert len(stored(workspace)) == 36
 
 
 def test_words_of_silence_and_noise_stay_within_the_segment(
