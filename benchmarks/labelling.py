@@ -28,7 +28,8 @@ import soundfile
 from benchmarks import Figure
 from corpus.audio import SAMPLE_RATE
 from corpus.engine import batches
-from corpus.label import Job, Labelled, LabelWorker, find_model, read_window
+from corpus.label import Job, Labelled, LabelWorker, read_window
+from corpus.models import find_model
 from corpus.whisper import BEAM_SIZE, MAX_CONTEXT, Whisper
 from corpus.workspace import init_workspace
 from demo.voices import BASE_VOICES, sentences, speak

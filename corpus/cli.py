@@ -494,7 +494,8 @@ def label(
     Example: corpus label --model openai/whisper-large-v3
     """
     from corpus.ctc import Aligner, align_subtitles
-    from corpus.label import find_model, label_segments
+    from corpus.label import label_segments
+    from corpus.models import find_model
     from corpus.retime import label_in_time
 
     space, catalogue = _open(workspace)

@@ -9,14 +9,12 @@ short files keep a device busy; what is next is read while the device works. Eve
 transcripts stand beside those of others, and nobody's are changed.
 """
 
-import hashlib
-import json
 import math
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache, partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -26,193 +24,15 @@ from sqlalchemy import select
 
 from corpus import audio, console, engine
 from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript
-from corpus.catalogue import Model as ModelRow
 from corpus.errors import ItemError, UserError
+from corpus.models import Model, note_model
 from corpus.segment import find_speech
 from corpus.text import base_language
 from corpus.whisper import Heard, Whisper, Window, Word
 from corpus.workspace import Workspace
 
-CT2_WEIGHTS = "model.bin"
-"""The file that makes a folder a CTranslate2 model."""
-
-CT2_FOLDER = "ct2"
-"""Where `train export` puts one, in the run's folder."""
-
-HUB_FILES = ["*.json", "*.txt", "model.safetensors", "model-*.safetensors", CT2_WEIGHTS]
-"""What of a Hub model is needed: weights in one form, tokenizer and settings."""
-
 READERS = 2
 """Threads that read audio and compute its log-mel while the device works."""
-
-
-@dataclass(frozen=True)
-class Model:
-    """A CTranslate2 folder under the name that its transcripts carry.
-
-    Attributes:
-        lineage: what it was made from, where its run tells: see `read_lineage`.
-    """
-
-    name: str
-    path: str
-    lineage: dict[str, Any] = field(default_factory=dict, compare=False)
-
-    @cached_property
-    def sha256(self) -> str | None:
-        """Of the weights; none where there are no CTranslate2 weights."""
-        weights = Path(self.path) / CT2_WEIGHTS
-        if not weights.exists():
-            return None
-        with weights.open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-
-    @property
-    def origin(self) -> str:
-        """Name and content hash, so that a retrained model of the same name is another origin."""
-        return f"{self.name}@{self.sha256[:8]}" if self.sha256 else self.name
-
-
-def find_model(workspace: Workspace, name: str) -> Model:
-    """The model behind a name: a CTranslate2 folder, a Hugging Face folder, a run, or a Hub name.
-
-    A Hugging Face model is converted to CTranslate2 once and kept in the workspace.
-
-    Raises:
-        UserError: there is no Whisper model.
-    """
-    folder = workspace.path(name) if workspace.path(name).is_dir() else Path(name).expanduser()
-    if not folder.is_dir():
-        # A Hub name has no folder of this machine in front: `runs/other` is a slip, not a name.
-        if name.startswith((".", "/", "~")) or ("/" in name and folder.parent.is_dir()):
-            raise UserError(f"{name}: no such model folder")
-        folder = _download(name)
-        return _local_model(workspace, folder, name.replace("/", "--"))
-    if (folder / "model").is_dir():  # a run of `train fit`
-        folder = folder / "model"
-    folder = folder.resolve()
-    in_run = folder.name == "model" or folder.name.startswith(CT2_FOLDER)
-    return _local_model(workspace, folder, folder.parent.name if in_run else folder.name)
-
-
-def _download(name: str) -> Path:
-    """A model of the Hub in the local cache; a plain size such as large-v3 is faster-whisper's."""
-    from faster_whisper.utils import download_model
-    from huggingface_hub import snapshot_download
-
-    try:
-        return Path(
-            snapshot_download(name, allow_patterns=HUB_FILES)
-            if "/" in name
-            else download_model(name)
-        )
-    except (ValueError, OSError) as error:  # the Hub's exceptions are kinds of these
-        reason = " ".join(str(error).split())
-        raise UserError(f"no model folder {name}, and it cannot be fetched: {reason}") from error
-
-
-def _local_model(workspace: Workspace, folder: Path, title: str) -> Model:
-    if (folder / CT2_WEIGHTS).exists():
-        return Model(title, str(folder), read_lineage(folder, workspace.root))
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        raise UserError(
-            f"{folder}: no Whisper model here; give a CTranslate2 folder, a Hugging Face folder "
-            "with safetensors, or a run of `train fit`"
-        )
-    digest = hashlib.sha256()
-    for path in weights:
-        with path.open("rb") as handle:
-            digest.update(hashlib.file_digest(handle, "sha256").digest())
-    converted = _convert(workspace, folder, f"{title}-{digest.hexdigest()[:8]}")
-    return Model(title, str(converted), read_lineage(folder, workspace.root))
-
-
-def _convert(workspace: Workspace, folder: Path, name: str) -> Path:
-    target = workspace.models / name
-    if target.exists():
-        return target
-    from ctranslate2.converters import TransformersConverter
-    from transformers.utils import logging as transformers_logging
-
-    missing = [
-        n for n in ("tokenizer.json", "preprocessor_config.json") if not (folder / n).exists()
-    ]
-    if missing:
-        raise UserError(f"{folder}: {' and '.join(missing)} missing; save the processor there too")
-    console.say(f"converting {folder} for labelling, once")
-    if not _alignment_heads(folder):
-        console.say(
-            f"warning: {folder} names no alignment_heads in generation_config.json; half of all "
-            "heads are taken, which time words badly: copy the list of the model it was made from"
-        )
-    transformers_logging.disable_progress_bar()
-    with workspace.lock("models"):
-        part = workspace.models / f".{name}.part"
-        workspace.models.mkdir(exist_ok=True)
-        converter = TransformersConverter(
-            str(folder), copy_files=["tokenizer.json", "preprocessor_config.json"]
-        )
-        converter.convert(str(part), force=True)
-        part.rename(target)
-    return target
-
-
-def _alignment_heads(folder: Path) -> list[list[int]]:
-    """The heads of a Hugging Face model that time words: [layer, head] each.
-
-    Raises:
-        UserError: the model has no such heads; CTranslate2 would crash on them.
-    """
-    heads = _read_json(folder / "generation_config.json").get("alignment_heads") or []
-    config = _read_json(folder / "config.json")
-    sizes = config.get("decoder_layers", 0), config.get("decoder_attention_heads", 0)
-    if any(layer >= sizes[0] or head >= sizes[1] for layer, head in heads):
-        raise UserError(
-            f"{folder}/generation_config.json: alignment_heads of another model (this one has "
-            f"{sizes[0]} layers of {sizes[1]} heads); copy the list of the model it was made from"
-        )
-    return heads
-
-
-def read_lineage(folder: Path, root: Path) -> dict[str, Any]:
-    """How the model in a run of `train fit` was made; empty for any other model.
-
-    Returns:
-        ``run``, ``base`` (the model it began as, with its own lineage), ``datasets`` (name and
-        fingerprint) and ``steps``. Relative paths are looked for here, then at `root`.
-    """
-    run = next((f for f in (folder, folder.parent) if (f / "run.json").is_file()), None)
-    config = _read_json(run / "run.json").get("config", {}) if run else {}
-    if run is None or "model" not in config:
-        return {}
-    found = {name: _first_folder(name, root) for name in config.get("datasets", [])}
-    base = _first_folder(config["model"], root)
-    return {
-        "run": run.name,
-        "base": {"name": config["model"], **(read_lineage(base, root) if base else {})},
-        "datasets": [
-            {
-                "name": Path(name).name,
-                "fingerprint": _read_json(at / "manifest.json").get("fingerprint") if at else None,
-            }
-            for name, at in found.items()
-        ],
-        "steps": config.get("steps"),
-    }
-
-
-def _first_folder(name: str, root: Path) -> Path | None:
-    return next((path for path in (Path(name), root / name) if path.is_dir()), None)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none to read."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True)
@@ -492,13 +312,6 @@ def read_jobs(workspace: Workspace, catalogue: Catalogue, ids: Sequence[str]) ->
             given = (subtitle.id, subtitle.text) if subtitle else (None, None)
             jobs.append(Job(segment_id, *spans[segment_id], *given))
     return jobs
-
-
-def note_model(catalogue: Catalogue, model: Model) -> None:
-    """Write down which model labels, and what it was made from."""
-    with catalogue.session() as session:
-        if session.get(ModelRow, model.origin) is None:
-            session.add(ModelRow(origin=model.origin, sha256=model.sha256, lineage=model.lineage))
 
 
 def save_results(

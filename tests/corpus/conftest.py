@@ -27,7 +27,7 @@ from corpus.catalogue import (
     Verdict,
     segment_id,
 )
-from corpus.label import find_model
+from corpus.models import find_model
 from corpus.workspace import Workspace, init_workspace
 from demo.video_site import Video, VideoSite, encode_opus
 from demo.voices import BASE_VOICES, speak

@@ -1,9 +1,7 @@
 """Work here, in worker processes and in Ray actors: the same outcomes, and no item lost."""
 
-import contextlib
 import multiprocessing
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -15,28 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import soundfile
-from sqlalchemy import delete, func, select
 
 from corpus import engine
-from corpus.audio import SAMPLE_RATE, MediaError
-from corpus.catalogue import (
-    Catalogue,
-    Model,
-    Recording,
-    Score,
-    Segment,
-    Transcript,
-    segment_id,
-)
+from corpus.audio import MediaError
 from corpus.dataset import file_hashes
 from corpus.engine import HERE, RAY, Workers, share_resources
 from corpus.errors import ItemError, UserError
 from corpus.workspace import Workspace
 
-from ..conftest import copy_rows, with_catalogue
-from .conftest import MODEL, SENTENCES, spoken, write_speech
-from .test_kill import contents, copy_of, run, start
+from .conftest import MODEL, SENTENCES, write_speech
+from .test_kill import contents, copy_of, run, wait_for
 
 ROOT = Path(__file__).parents[2]
 
@@ -358,13 +344,6 @@ def runs(pid: int) -> bool:
         return False
 
 
-def wait_for(true: Callable[[], bool], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 SPOKEN = [(*SENTENCES, "call number five"), (*reversed(SENTENCES), "the red boat is here")]
 
 
@@ -401,127 +380,3 @@ def test_a_corpus_is_the_same_whoever_does_the_work(
     assert len(same["transcripts"]) >= 6
     assert [row["kind"] for row in same["failures"]] == ["bad_media"]
     assert file_hashes(other.datasets / "one") == file_hashes(talks.datasets / "one")
-
-
-@pytest.fixture
-def long_talks(workspace: Workspace, catalogue: Catalogue) -> Workspace:
-    """Sixty spoken segments without a transcript."""
-    for voice in range(4):
-        pcm, spans = spoken(*(SPOKEN[0] + SPOKEN[1]) * 2, voice=voice, pause=0.2)
-        spans = spans[:15]
-        path = workspace.media / f"talk{voice}.flac"
-        path.parent.mkdir(exist_ok=True)
-        soundfile.write(path, pcm, SAMPLE_RATE)
-        with catalogue.session() as session:
-            recording = Recording(
-                id=f"talk{voice}",
-                source="files",
-                language="en",
-                licence="own",
-                licence_evidence={},
-                attribution="",
-                redistributable=False,
-                media_path=str(path.relative_to(workspace.root)),
-                duration_ms=len(pcm) // 16,
-                segmented_with="test",
-            )
-            for start, end in spans:
-                name = segment_id(recording.id, start, end)
-                recording.segments.append(Segment(id=name, start_ms=start, end_ms=end))
-            session.add(recording)
-    catalogue.engine.dispose()  # SQLite's locks do not survive that its files are copied
-    return workspace
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1500)
-@pytest.mark.skipif(not MODEL.is_dir(), reason="demo/model, the small Whisper, is absent")
-@pytest.mark.parametrize(
-    ("options", "database", "kills"),
-    [
-        ([], "sqlite", 20),
-        (["--workers", "2"], "sqlite", 20),
-        (["--engine", "ray", "--workers", "2"], "sqlite", 20),
-        (["--engine", "ray", "--workers", "2"], "postgres", 8),
-    ],
-    ids=["here", "processes", "ray", "ray-postgres"],
-)
-def test_a_labelling_killed_at_random_moments_misses_nothing_and_doubles_nothing(
-    options: list[str],
-    database: str,
-    kills: int,
-    long_talks: Workspace,
-    converted: Path,
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
-) -> None:
-    """Killed are the command itself and, in every second run, its workers."""
-    whole = copy_of(long_talks, tmp_path / "whole")
-    arguments = ("label", "--model", converted, "--batch-size", "2")
-    run(*arguments, "--workspace", whole.root)
-    assert len(contents(whole)["transcripts"]) == 60
-    space = long_talks
-    if database == "postgres":
-        space = moved_to(request.getfixturevalue("postgres"), long_talks)
-    catalogue = Catalogue(space.catalogue_url)
-
-    def labelled() -> int:
-        with catalogue.session() as session:
-            return session.scalar(select(func.count()).select_from(Transcript)) or 0
-
-    rng, marker = random.Random(7), f"{tmp_path}"
-    hits, starts = 0, 0
-    while hits < kills:
-        starts += 1
-        assert starts <= 4 * kills, "it is ready before it can be killed"
-        if labelled() == 60:  # by a command that was not hit: what counts needs work that is left
-            assert contents(space) == contents(whole)
-            forget(catalogue)
-        process = start(*arguments, *options, "--workspace", space.root, KILLED_HERE=marker)
-        limit = labelled() + rng.randint(0, 3)
-        while labelled() < limit and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.5 if limit else 8))
-        if options and starts % 2:
-            workers = pids_of(marker)
-            if workers and labelled() < 60:
-                os.kill(rng.choice(workers), signal.SIGKILL)
-                hits += 1
-            limit += rng.randint(0, 2)
-            while labelled() < limit and process.poll() is None:
-                time.sleep(0.01)
-        running = process.poll() is None
-        process.kill()
-        process.wait()
-        hits += running and labelled() < 60
-    run(*arguments, *options, "--workspace", space.root)
-    found = contents(space)
-    assert found == contents(whole)
-    assert len(found["transcripts"]) == 60
-    wait_for(lambda: not pids_of(marker))
-
-
-def forget(catalogue: Catalogue) -> None:
-    """Take the labels out of a catalogue, as if none had been made yet."""
-    with catalogue.session() as session:
-        for table in (Score, Transcript, Model):
-            session.execute(delete(table))
-
-
-def moved_to(databases: Iterator[str], workspace: Workspace) -> Workspace:
-    """The workspace with all of its rows in another database."""
-    moved = with_catalogue(workspace, next(databases))
-    copy_rows(Catalogue(workspace.catalogue_url), Catalogue(moved.catalogue_url))
-    return moved
-
-
-def pids_of(marker: str) -> list[int]:
-    """The workers of a command that was started with this marker in its environment."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            name = (folder / "cmdline").read_bytes()
-            is_worker = b"spawn_main" in name or name.startswith(b"ray::_Worker")
-            if is_worker and f"KILLED_HERE={marker}".encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
-    return found

@@ -1,22 +1,22 @@
 """kill -9 at any moment: the same command again ends where an uninterrupted run ends."""
 
+import contextlib
 import hashlib
 import json
 import os
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import soundfile
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from corpus.audio import SAMPLE_RATE
 from corpus.catalogue import (
@@ -30,13 +30,11 @@ from corpus.catalogue import (
     segment_id,
 )
 from corpus.dataset import file_hashes
-from corpus.label import find_model
 from corpus.workspace import CONFIG_NAME, Workspace, init_workspace, open_workspace
 from demo.video_site import VideoSite
 
-from .conftest import PLAYLIST, SENTENCES, AddRecording, fetch_arguments, spoken
-
-MODEL = Path(__file__).parents[2] / "demo" / "model"
+from ..conftest import copy_rows, with_catalogue
+from .conftest import MODEL, PLAYLIST, SENTENCES, AddRecording, fetch_arguments, spoken
 
 Moment = Callable[[], bool]
 
@@ -95,6 +93,14 @@ def contents(workspace: Workspace) -> dict[str, Any]:
         if path.is_file()
     }
     return found
+
+
+def wait_for(true: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait until something is true, and fail if it does not become so."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def copy_of(workspace: Workspace, folder: Path) -> Workspace:
@@ -181,11 +187,14 @@ def _is_whole(folder: Path) -> bool:
     return hashes == file_hashes(folder)
 
 
+SPOKEN = (*SENTENCES, "call number five", *reversed(SENTENCES), "the red boat is here")
+
+
 @pytest.fixture
 def unlabelled(workspace: Workspace, catalogue: Catalogue) -> Workspace:
-    """Eight spoken segments without a transcript."""
-    for voice in range(2):
-        pcm, spans = spoken(*SENTENCES, "call number five", voice=voice)
+    """120 spoken segments without a transcript."""
+    for voice in range(4):
+        pcm, spans = spoken(*(SPOKEN * 4)[:30], voice=voice, pause=0.2)
         path = workspace.media / f"talk{voice}.flac"
         path.parent.mkdir(exist_ok=True)
         soundfile.write(path, pcm, SAMPLE_RATE)
@@ -210,38 +219,112 @@ def unlabelled(workspace: Workspace, catalogue: Catalogue) -> Workspace:
                     ],
                 )
             )
-    catalogue.engine.dispose()
+    catalogue.engine.dispose()  # SQLite's locks do not survive that its files are copied
     return workspace
 
 
+@pytest.mark.timeout(2400)
 @pytest.mark.skipif(not MODEL.is_dir(), reason="demo/model, the small Whisper, is absent")
-def test_a_labelling_killed_again_and_again_labels_nothing_twice_and_forgets_nothing(
-    unlabelled: Workspace, tmp_path: Path
+@pytest.mark.parametrize(
+    ("options", "database", "kills"),
+    [
+        ([], "sqlite", 3),
+        pytest.param([], "sqlite", 20, marks=pytest.mark.slow),
+        pytest.param(["--workers", "2"], "sqlite", 20, marks=pytest.mark.slow),
+        pytest.param(["--engine", "ray", "--workers", "2"], "sqlite", 20, marks=pytest.mark.slow),
+        pytest.param(["--engine", "ray", "--workers", "2"], "postgres", 8, marks=pytest.mark.slow),
+    ],
+    ids=["a-few", "here", "processes", "ray", "ray-postgres"],
+)
+def test_a_labelling_killed_at_random_moments_misses_nothing_and_doubles_nothing(
+    options: list[str],
+    database: str,
+    kills: int,
+    unlabelled: Workspace,
+    converted: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
-    model = find_model(unlabelled, str(MODEL)).path
+    """A kill counts when the command ran and had work left; one that came too late is repeated.
+
+    Where there are workers, one of them dies first, and then the command, every second time.
+    """
     whole = copy_of(unlabelled, tmp_path / "whole")
-    arguments = ("label", "--model", model, "--batch-size", 2)
+    arguments = ("label", "--model", converted, "--batch-size", "1", "--device", "cpu")
     run(*arguments, "--workspace", whole.root)
+    expected = contents(whole)
+    total = len(expected["transcripts"])
+    assert total == 120
+    space = unlabelled
+    if database == "postgres":
+        space = moved_to(request.getfixturevalue("postgres"), unlabelled)
+    catalogue = Catalogue(space.catalogue_url)
+    rng, marker, begins_s = random.Random(7), str(tmp_path), 0.0
 
-    with sqlite3.connect(unlabelled.root / "catalogue.sqlite") as database:
+    def reached(process: subprocess.Popen[bytes], limit: int) -> None:
+        while labelled(catalogue) < limit and process.poll() is None:
+            time.sleep(0.005)
 
-        def labelled() -> int:
-            found: int = database.execute("SELECT count(*) FROM transcripts").fetchone()[0]
-            return found
+    counted = late = 0
+    while counted < kills and late < kills:
+        before = labelled(catalogue)
+        if before == total:  # nothing is left to be killed at
+            assert contents(space) == expected
+            forget_transcripts(catalogue)
+            before = 0
+        kill_worker = bool(options) and counted % 2 == 1
+        # Some more results, or none: then it is loading, and that takes as long as the first time.
+        more = rng.randint(0 if begins_s and not kill_worker else 1, 3)
+        started = time.monotonic()
+        process = start(*arguments, *options, "--workspace", space.root, KILLED_HERE=marker)
+        reached(process, before + more)
+        begins_s = begins_s or time.monotonic() - started
+        time.sleep(rng.uniform(0, 0.05 if more else begins_s))
+        workers = pids_of(marker) if kill_worker else []
+        if workers:
+            os.kill(rng.choice(workers), signal.SIGKILL)
+            reached(process, labelled(catalogue) + 2)
+        process.kill()
+        died = process.wait() == -signal.SIGKILL and labelled(catalogue) < total
+        real = died and (bool(workers) or not kill_worker)
+        counted, late = counted + real, late + (not real)
+    print(f"{counted} kills, {late} that came too late")
+    assert counted == kills
+    run(*arguments, *options, "--workspace", space.root)
+    assert contents(space) == expected
+    wait_for(lambda: not pids_of(marker))
 
-        rng = random.Random(3)
-        for _ in range(3):
-            limit = labelled() + 1
-            died = run_killed(
-                *(*arguments, "--workspace", unlabelled.root),
-                moment=lambda limit=limit: labelled() >= limit,  # type: ignore[misc]
-                later_s=rng.uniform(0, 0.05),
-            )
-            assert died
-            assert limit <= labelled() < 8
-    run(*arguments, "--workspace", unlabelled.root)
-    assert contents(unlabelled) == contents(whole)
-    assert len(contents(unlabelled)["transcripts"]) == 8
+
+def labelled(catalogue: Catalogue) -> int:
+    """Transcripts that are stored."""
+    with catalogue.session() as session:
+        return session.scalar(select(func.count()).select_from(Transcript)) or 0
+
+
+def forget_transcripts(catalogue: Catalogue) -> None:
+    """Make all work of labelling new."""
+    with catalogue.session() as session:
+        for transcript in session.scalars(select(Transcript)):
+            session.delete(transcript)
+
+
+def moved_to(databases: Iterator[str], workspace: Workspace) -> Workspace:
+    """The workspace with all of its rows in another database."""
+    moved = with_catalogue(workspace, next(databases))
+    copy_rows(Catalogue(workspace.catalogue_url), Catalogue(moved.catalogue_url))
+    return moved
+
+
+def pids_of(marker: str) -> list[int]:
+    """The workers of a command that was started with this marker in its environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            name = (folder / "cmdline").read_bytes()
+            is_worker = b"spawn_main" in name or name.startswith(b"ray::_Worker")
+            if is_worker and f"KILLED_HERE={marker}".encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+    return found
 
 
 @pytest.mark.slow

@@ -1,14 +1,10 @@
 """What `corpus label` stores, and what it leaves alone."""
 
 import json
-import os
 import pickle
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from corpus.audio import SAMPLE_RATE
 from corpus.catalogue import (
@@ -30,18 +26,17 @@ from corpus.catalogue import (
     segment_id,
 )
 from corpus.engine import Counts
-from corpus.errors import ItemError, UserError
+from corpus.errors import ItemError
 from corpus.label import (
     Job,
     Labelled,
     LabelWorker,
-    find_model,
     label_segments,
     read_jobs,
-    read_lineage,
     save_results,
 )
-from corpus.workspace import Workspace, open_workspace
+from corpus.models import find_model
+from corpus.workspace import Workspace
 
 from .conftest import MODEL, SENTENCES, Corpus, spoken
 
@@ -303,27 +298,6 @@ def test_the_command_takes_a_batch_size_and_tells_what_it_did(
     assert json.loads(outcome.out) == {"done": 3, "failed": 0}
 
 
-def test_a_run_tells_the_chain_of_its_models(workspace: Workspace, tmp_path: Path) -> None:
-    def run(name: str, base: str, dataset: str | None) -> Path:
-        folder = workspace.root / "runs" / name
-        (folder / "model").mkdir(parents=True)
-        config = {"model": base, "datasets": [dataset] if dataset else [], "steps": 100}
-        (folder / "run.json").write_text(json.dumps({"config": config}))
-        return folder
-
-    dataset = workspace.datasets / "second"
-    dataset.mkdir(parents=True)
-    (dataset / "manifest.json").write_text(json.dumps({"fingerprint": "abc"}))
-    run("first", "openai/whisper-small", None)
-    second = run("second", "runs/first", "datasets/second")
-    lineage = read_lineage(second / "model", workspace.root)
-    assert lineage["run"] == "second"
-    assert lineage["datasets"] == [{"name": "second", "fingerprint": "abc"}]
-    assert lineage["base"]["name"] == "runs/first"
-    assert lineage["base"]["base"] == {"name": "openai/whisper-small"}
-    assert read_lineage(tmp_path, workspace.root) == {}
-
-
 def test_a_student_is_stored_with_what_it_was_made_from(
     workspace: Workspace, catalogue: Catalogue, add_talk: AddTalk, converted: Path
 ) -> None:
@@ -361,71 +335,6 @@ def test_a_model_without_alignment_heads_is_warned_of_once(
     for expected in (1, 0):
         find_model(workspace, str(source))
         assert capsys.readouterr().err.count("alignment_heads") == expected
-
-
-def test_alignment_heads_of_another_model_are_told(workspace: Workspace, tmp_path: Path) -> None:
-    source = shutil.copytree(MODEL, tmp_path / "source")
-    settings = json.loads((source / "generation_config.json").read_text())
-    for heads in ([[3, 0]], [[2, 0], [1, 3]]):
-        wrong = json.dumps(settings | {"alignment_heads": heads})
-        (source / "generation_config.json").write_text(wrong)
-        with pytest.raises(UserError, match="alignment_heads of another model"):
-            find_model(workspace, str(source))
-
-
-def test_a_folder_that_is_no_model_is_told(workspace: Workspace, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no Whisper model here"):
-        find_model(workspace, str(tmp_path))
-
-
-def test_killed_at_random_moments_it_ends_as_if_it_never_was(
-    workspace: Workspace, catalogue: Catalogue, add_talk: AddTalk, converted: Path, tmp_path: Path
-) -> None:
-    for voice in range(6):
-        add_talk(f"talk{voice}", voice=voice, texts=SENTENCES)
-    catalogue.engine.dispose()
-    whole = open_workspace(shutil.copytree(workspace.root, tmp_path / "whole"))
-
-    def start(root: Path) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "corpus", "label", "--model", str(converted)),
-                *("--batch-size", "2", "--workspace", str(root)),
-            ],
-            stderr=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    assert start(whole.root).wait(timeout=120) == 0
-
-    def labelled() -> int:
-        with catalogue.session() as session:
-            return session.scalar(select(func.count()).where(Transcript.kind == "pseudo")) or 0
-
-    rng = random.Random(7)
-    for _ in range(4):
-        process, limit = start(workspace.root), labelled() + rng.randint(0, 2)
-        while labelled() < limit and process.poll() is None:
-            time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.05))
-        os.killpg(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL, "it was ready before it could be killed"
-        assert labelled() < 18
-    assert start(workspace.root).wait(timeout=120) == 0
-
-    def stored(space: Workspace) -> Any:
-        found = Catalogue(space.catalogue_url)
-        rows = [row for kind in ("pseudo", "subtitle") for row in transcripts(found, kind).items()]
-        found.engine.dispose()
-        return {
-            (item, row.kind): (row.text, row.words, scores(row))
-            for item, several in rows
-            for (row,) in [several]
-        }
-
-    assert stored(workspace) == stored(whole)
-    assert len(stored(workspace)) == 36
 
 
 def test_words_of_silence_and_noise_stay_within_the_segment(

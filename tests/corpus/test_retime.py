@@ -25,7 +25,8 @@ from corpus.catalogue import (
     Transcript,
     segment_id,
 )
-from corpus.label import Model, find_model, label_segments
+from corpus.label import label_segments
+from corpus.models import Model, find_model
 from corpus.retime import label_in_time, retime_recordings
 from corpus.segment import segment_recordings
 from corpus.workspace import Workspace

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.labelling import random_whisper
 from corpus.audio import SAMPLE_RATE, Pcm
 from corpus.errors import UserError
-from corpus.label import find_model
+from corpus.models import find_model
 from corpus.whisper import FALLBACKS, Heard, Whisper, Window
 from corpus.workspace import init_workspace
 from demo.voices import BASE_VOICES, DEMO_VOICES, Span, recorded, sentences, speak, utter
