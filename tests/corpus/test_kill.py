@@ -161,19 +161,21 @@ def test_a_build_killed_again_and_again_gives_the_same_bytes(
     def begun() -> bool:
         return bool(list(workspace.datasets.glob(".one.partial-*")))
 
-    rng, kills = random.Random(5), 0
-    for turn in range(moments):
+    rng, kills, late = random.Random(5), 0, 0
+    while kills < moments and late < moments:
         # While it writes; of many moments every other one at any time.
-        any_time = moments > 4 and turn % 2
-        kills += run_killed(
+        any_time = moments > 4 and kills % 2
+        died = run_killed(
             *command,
             moment=(lambda: True) if any_time else begun,
             later_s=rng.uniform(0, seconds if any_time else seconds / 4),
         )
-        if (workspace.datasets / "one").exists():
+        if (workspace.datasets / "one").exists():  # too late for a kill to count
             assert _is_whole(workspace.datasets / "one")
             shutil.rmtree(workspace.datasets / "one")
-    assert kills >= moments / 4
+            died = False
+        kills, late = kills + died, late + (not died)
+    assert kills == moments
     run(*command)
     assert [path.name for path in workspace.datasets.iterdir()] == ["one"]
     one, same = whole.datasets / "one", workspace.datasets / "one"
