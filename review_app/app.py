@@ -26,13 +26,16 @@ from review_app.guard import LOOPBACK_HOSTS, Guard
 PLAYER = Path(__file__).with_name("player")
 
 
-def create_app(workspace: Workspace, reviewer: str) -> FastAPI:
-    """The review app of a workspace; every decision is in the name of `reviewer`."""
+def create_app(workspace: Workspace, reviewer: str, double_share: float = 0.0) -> FastAPI:
+    """The review app of a workspace; every decision is in the name of `reviewer`.
+
+    `double_share` of the segments are decided by two people.
+    """
     catalogue = Catalogue(workspace.catalogue_url)
     app = FastAPI(title="review_app", docs_url=None, redoc_url=None)  # those load scripts from afar
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS, www_redirect=False)
     app.add_middleware(Guard)
-    api.add_routes(app, workspace, catalogue, reviewer)
+    api.add_routes(app, workspace, catalogue, reviewer, double_share)
     app.mount("/player", StaticFiles(directory=PLAYER))
     return _mount_page(app, workspace, catalogue)
 
