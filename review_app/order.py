@@ -7,11 +7,13 @@ open is looked at when it is handed out.
 """
 
 import math
+import threading
+import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 
-from sqlalchemy import and_, case, delete, func, insert, select
+from sqlalchemy import and_, case, delete, func, insert, or_, select
 from sqlalchemy.orm import Session
 
 from corpus.catalogue import (
@@ -25,8 +27,14 @@ from corpus.catalogue import (
     Waiting,
 )
 
-BATCH_ROWS = 2000
-"""Segments that are looked at in one transaction: some hundredths of a second."""
+BATCH_ROWS = 250
+"""Segments that are looked at in one transaction: a hundredth of a second or two."""
+
+PAUSES = 4
+"""How many times as long as a batch the pause after it is."""
+
+IDLE_SECONDS = 30
+"""Between one round through everything and the next."""
 
 TIER = 1000.0
 """More than any segment is worth within its tier."""
@@ -73,9 +81,14 @@ def refresh(catalogue: Catalogue, double_share: float = 0.0) -> Iterator[int]:
 
 def refresh_span(session: Session, first: str, last: str, double_share: float = 0.0) -> None:
     """Write the worth of the segments with ids from `first` to `last`."""
-    newest = (
-        select(Transcript.segment_id, func.max(Transcript.id).label("id"))
-        .filter(Transcript.kind == "pseudo", Transcript.segment_id.between(first, last))
+    # No filter by kind: SQLite would walk the index of kinds instead of the span.
+    texts = (
+        select(
+            Transcript.segment_id,
+            func.max(case((Transcript.kind == "pseudo", Transcript.id))).label("pseudo"),
+            func.max(case((Transcript.kind == "review", Transcript.id))).label("typed"),
+        )
+        .filter(Transcript.segment_id.between(first, last))
         .group_by(Transcript.segment_id)
         .subquery()
     )
@@ -94,9 +107,6 @@ def refresh_span(session: Session, first: str, last: str, double_share: float = 
             select(Decision.segment_id).filter(STANDS, Decision.segment_id.between(first, last))
         )
     )
-    typed = select(Transcript.segment_id).filter(
-        Transcript.kind == "review", Transcript.segment_id.between(first, last)
-    )
     rows = session.execute(
         select(
             Segment.id,
@@ -107,15 +117,22 @@ def refresh_span(session: Session, first: str, last: str, double_share: float = 
             doubts.c.cer,
         )
         .outerjoin(Verdict, Verdict.segment_id == Segment.id)
-        .outerjoin(newest, newest.c.segment_id == Segment.id)
-        .outerjoin(Score, and_(Score.transcript_id == newest.c.id, Score.name == "avg_logprob"))
+        .outerjoin(texts, texts.c.segment_id == Segment.id)
+        .outerjoin(Score, and_(Score.transcript_id == texts.c.pseudo, Score.name == "avg_logprob"))
         .outerjoin(doubts, doubts.c.segment_id == Segment.id)
         .filter(
             Segment.id.between(first, last),
-            (Verdict.verdict == "review") | newest.c.id.is_not(None) | Segment.id.in_(typed),
+            or_(
+                Verdict.verdict == "review",
+                texts.c.pseudo.is_not(None),
+                texts.c.typed.is_not(None),
+            ),
         )
     ).all()
-    session.execute(delete(Waiting).filter(Waiting.segment_id.between(first, last)))
+    session.execute(
+        delete(Waiting).filter(Waiting.segment_id.between(first, last)),
+        execution_options={"synchronize_session": False},
+    )
     waiting = [
         {
             "segment_id": key,
@@ -133,6 +150,17 @@ def refresh_one(session: Session, segment_id: str, double_share: float = 0.0) ->
     """Write the worth of one segment, or take it out of the queue once it is settled."""
     session.execute(delete(Waiting).filter_by(segment_id=segment_id))  # superseded ones, too
     refresh_span(session, segment_id, segment_id, double_share)
+
+
+def keep(catalogue: Catalogue, double_share: float, stop: threading.Event) -> None:
+    """Write the worth of everything again and again until `stop`, leaving reviewers the time."""
+    while not stop.is_set():
+        started = time.monotonic()
+        for _ in refresh(catalogue, double_share):
+            if stop.wait(PAUSES * (time.monotonic() - started)):
+                return
+            started = time.monotonic()
+        stop.wait(IDLE_SECONDS)
 
 
 def state(session: Session) -> tuple[int, int, int]:
