@@ -6,6 +6,7 @@
     GET  /api/v1/segments/ID        one segment, for a link to it; /history what was decided on it
     POST /api/v1/decide             store a decision; answers with the next segment too
     POST /api/v1/undo               take back one's own newest decision; answers with its segment
+    POST /api/v1/split, /merge      cut a segment in two, or make one of it and the next
     POST /api/v1/renew, /release    keep, or give back, segments that one has before oneself
     GET  /api/v1/peaks/ID           the waveform of a segment
     GET  /media/ID                  the sound of a segment (FLAC, 16 kHz mono); with ?context=1
@@ -35,7 +36,7 @@ from corpus.catalogue import Catalogue, Decision, Segment
 from corpus.errors import UserError
 from corpus.verdict import FLAGS, GROUNDS
 from corpus.workspace import Workspace
-from review_app import clip, leases, order, queue
+from review_app import clip, leases, order, queue, recut
 from review_app.guard import require_own_page
 
 MAX_TEXT_CHARACTERS = 10_000
@@ -123,6 +124,9 @@ class DecisionRequest(BaseModel):
     """Of the item that was shown."""
     lease: str | None = None
     lead_ms: int | None = Field(default=None, ge=0)
+    start_ms: int | None = None
+    end_ms: int | None = None
+    """Bounds in the recording, where the reviewer has moved them."""
 
 
 class DecisionReply(Next):
@@ -137,6 +141,27 @@ class ItemReply(BaseModel):
     """One segment."""
 
     item: Item
+
+
+class ItemsReply(BaseModel):
+    """What came of a split or a merge."""
+
+    items: list[Item]
+
+
+class MergeRequest(BaseModel):
+    """Make one of a segment and the next one."""
+
+    segment_id: str
+    version: int | None = None
+    lease: str | None = None
+
+
+class SplitRequest(MergeRequest):
+    """Cut a segment in two at a time of its recording."""
+
+    at_ms: int
+    texts: list[Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)]]
 
 
 class Leases(BaseModel):
@@ -207,6 +232,30 @@ def add_routes(
     def undo() -> ItemReply:
         with catalogue.session() as session:
             return ItemReply(item=opened(session, queue.undo(session, reviewer, double_share)))
+
+    @api.post("/split")
+    def split(request: SplitRequest) -> ItemsReply:
+        with catalogue.session() as session:
+            parts = recut.split(
+                session,
+                reviewer=reviewer,
+                segment_id=request.segment_id,
+                at_ms=request.at_ms,
+                texts=request.texts,
+                seen=request.version,
+            )
+            return ItemsReply(items=[opened(session, part) for part in parts])
+
+    @api.post("/merge")
+    def merge(request: MergeRequest) -> ItemsReply:
+        with catalogue.session() as session:
+            whole = recut.merge(
+                session,
+                reviewer=reviewer,
+                segment_id=request.segment_id,
+                seen=request.version,
+            )
+            return ItemsReply(items=[opened(session, one) for one in whole])
 
     @api.post("/renew")
     def renew(request: Leases) -> Leases:

@@ -26,7 +26,7 @@ from corpus.catalogue import (
 )
 from corpus.errors import UserError
 from corpus.text import clean_transcript
-from review_app import leases, order
+from review_app import leases, order, recut
 
 ACTIONS = (*FINAL_ACTIONS, "skip")
 
@@ -162,11 +162,20 @@ def count_waiting(session: Session) -> int:
 
 
 def shown_transcript(segment: Segment) -> Transcript | None:
-    """The transcript to correct: what the verdict chose, else the newest pseudo-label."""
+    """The transcript to correct: what the verdict chose, else the newest pseudo-label.
+
+    Where a person has cut the segment, it is what they typed for it.
+    """
     chosen = segment.verdict.transcript_id if segment.verdict else None
+    decided = {made.transcript_id for made in segment.decisions}
     return max(
         segment.transcripts,
-        key=lambda one: (one.id == chosen, one.kind == "pseudo", one.id),
+        key=lambda one: (
+            one.kind == "review" and one.id not in decided,
+            one.id == chosen,
+            one.kind == "pseudo",
+            one.id,
+        ),
         default=None,
     )
 
@@ -199,6 +208,8 @@ def decide(
     reason: str | None = None,
     seen: int | None = None,
     lead_ms: int | None = None,
+    start_ms: int | None = None,
+    end_ms: int | None = None,
     double_share: float = 0.0,
     at: float | None = None,
 ) -> Decision:
@@ -206,7 +217,8 @@ def decide(
 
     An accept and a correct add a ``review`` transcript; what was shown stays as it was. The same
     `client_id` again is the same decision and changes nothing. `seen` is the version that the
-    reviewer had before them.
+    reviewer had before them. Other bounds than the segment's (`start_ms`, `end_ms`) with an accept
+    or a correct make a new segment, on which the decision is.
 
     Raises:
         UnknownSegment: no such segment.
@@ -216,7 +228,8 @@ def decide(
     """
     repeated = session.scalar(select(Decision).filter_by(client_id=client_id))
     if repeated is not None:
-        if (repeated.segment_id, repeated.reviewer) != (segment_id, reviewer):
+        of = {repeated.segment_id, *(repeated.cut or {"from": []})["from"]}
+        if segment_id not in of or repeated.reviewer != reviewer:
             raise Conflict(f"client_id {client_id} belongs to another decision; make a new one")
         return repeated
     segment = find(session, segment_id)
@@ -234,24 +247,33 @@ def decide(
     if action not in ACTIONS:
         raise UserError(f"unknown action {action!r}; one of: {', '.join(ACTIONS)}")
 
+    bounds = (
+        segment.start_ms if start_ms is None else start_ms,
+        segment.end_ms if end_ms is None else end_ms,
+    )
+    cut = None
+    leases.end_own(session, segment_id, reviewer)
+    if after and bounds != (segment.start_ms, segment.end_ms):
+        segment = recut.move(session, segment, *bounds)
+        cut = {"from": [segment_id], "to": [segment.id]}
     decision = Decision(
-        segment_id=segment_id,
+        segment_id=segment.id,
         reviewer=reviewer,
         action="accept" if action == "correct" and after == before else action,
         reason=reason if action == "reject" else None,
         before=before,
         client_id=client_id,
         lead_ms=lead_ms,
+        cut=cut,
     )
     if after:
-        review = Transcript(segment_id=segment_id, kind="review", origin=reviewer, text=after)
-        session.add(review)
+        review = Transcript(kind="review", origin=reviewer, text=after)
+        segment.transcripts.append(review)
         session.flush()
         decision.transcript_id = review.id
     segment.decisions.append(decision)
     session.flush()
-    leases.end_own(session, segment_id, reviewer)
-    order.refresh_one(session, segment_id, double_share)
+    order.refresh_one(session, segment.id, double_share)
     return decision
 
 
@@ -319,20 +341,25 @@ def undo(session: Session, reviewer: str, double_share: float = 0.0) -> Segment:
 
     Raises:
         UserError: there is none.
+        Conflict: it cut a segment, and somebody has decided on what came of it.
     """
     newest = session.scalar(
         select(Decision)
         .filter(
             Decision.reviewer == reviewer,
             Decision.undone_by.is_(None),
-            Decision.action.in_(ACTIONS),
+            Decision.action.in_((*ACTIONS, "split", "merge")),
         )
         .order_by(Decision.id.desc())
         .limit(1)
+        .with_for_update()
     )
     if newest is None:
         raise UserError("there is nothing to undo")
-    segment = find(session, newest.segment_id)
+    if newest.cut is not None:
+        segment = recut.take_back(session, newest)[0]
+    else:
+        segment = find(session, newest.segment_id)
     row = Decision(segment_id=segment.id, reviewer=reviewer, action="undo")
     segment.decisions.append(row)
     session.flush()
