@@ -4,6 +4,7 @@
     GET  /api/v1/next?exclude=ID    the next segment, apart from those held already; filters:
                                     source, channel, speaker, language, verdict, q, mine
     GET  /api/v1/segments/ID        one segment, for a link to it; /history what was decided on it
+    POST /api/v1/segments/ID/revert make an earlier decision hold again
     POST /api/v1/decide             store a decision; answers with the next segment too
     POST /api/v1/undo               take back one's own newest decision; answers with its segment
     POST /api/v1/split, /merge      cut a segment in two, or make one of it and the next
@@ -53,6 +54,9 @@ class SessionInfo(BaseModel):
     store: str
     """Names this workspace and reviewer in the browser's storage."""
     reasons: dict[str, str]
+    role: Literal["reviewer", "adjudicator", "admin"]
+    accounts: bool
+    """Whether people sign in; without, whoever sits at this machine may do everything."""
 
 
 class OtherTranscript(BaseModel):
@@ -164,6 +168,12 @@ class SplitRequest(MergeRequest):
     texts: list[Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)]]
 
 
+class RevertRequest(BaseModel):
+    """Which decision of a segment is to hold again."""
+
+    decision_id: int
+
+
 class Leases(BaseModel):
     """Tokens of leases."""
 
@@ -185,7 +195,13 @@ def add_routes(
     def session_info() -> SessionInfo:
         place = f"{workspace.catalogue_url}\n{reviewer}"
         store = hashlib.sha256(place.encode()).hexdigest()[:16]
-        return SessionInfo(reviewer=reviewer, store=store, reasons=queue.REASONS)
+        return SessionInfo(
+            reviewer=reviewer,
+            store=store,
+            reasons=queue.REASONS,
+            role="admin",
+            accounts=False,
+        )
 
     @api.get("/next")
     def next_item(
@@ -214,6 +230,7 @@ def add_routes(
                     reviewer=reviewer,
                     seen=request.version,
                     double_share=double_share,
+                    at=time(),
                     **wish,
                 )
         except queue.Conflict as conflict:
@@ -267,6 +284,13 @@ def add_routes(
         with catalogue.session() as session:
             leases.release(session, request.leases, reviewer)
         return Leases(leases=[])
+
+    @api.post("/segments/{segment_id:path}/revert")
+    def revert(segment_id: str, request: RevertRequest) -> list[dict[str, Any]]:
+        with catalogue.session() as session:
+            segment = queue.find(session, segment_id)
+            queue.revert(session, segment, reviewer, request.decision_id, double_share)
+            return _history(session, segment)
 
     @api.get("/segments/{segment_id:path}/history")
     def history(segment_id: str) -> list[dict[str, Any]]:

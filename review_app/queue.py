@@ -217,8 +217,9 @@ def decide(
 
     An accept and a correct add a ``review`` transcript; what was shown stays as it was. The same
     `client_id` again is the same decision and changes nothing. `seen` is the version that the
-    reviewer had before them. Other bounds than the segment's (`start_ms`, `end_ms`) with an accept
-    or a correct make a new segment, on which the decision is.
+    reviewer had before them; leases of others are heeded where the present, `at`, is given. Other
+    bounds than the segment's (`start_ms`, `end_ms`) with an accept or a correct make a new segment,
+    on which the decision is.
 
     Raises:
         UnknownSegment: no such segment.
@@ -233,7 +234,7 @@ def decide(
             raise Conflict(f"client_id {client_id} belongs to another decision; make a new one")
         return repeated
     segment = find(session, segment_id)
-    check_free(segment, reviewer, seen, double_share, time() if at is None else at)
+    check_free(segment, reviewer, seen, double_share, at)
     shown = next((one for one in segment.transcripts if one.id == transcript_id), None)
     if transcript_id is not None and shown is None:
         raise Conflict(f"transcript {transcript_id} does not belong to {segment_id}; load it again")
@@ -293,7 +294,7 @@ def find(session: Session, segment_id: str) -> Segment:
 
 
 def check_free(
-    segment: Segment, reviewer: str, seen: int | None, double_share: float, at: float
+    segment: Segment, reviewer: str, seen: int | None, double_share: float, at: float | None
 ) -> None:
     """See that `reviewer` may decide the segment now.
 
@@ -316,7 +317,7 @@ def check_free(
             "the segment has changed since it was shown; load it again",
             told(session, changed) if changed else None,
         )
-    other = leases.holder(session, segment.id, reviewer, at)
+    other = leases.holder(session, segment.id, reviewer, at) if at is not None else None
     if other is not None:
         raise Conflict(f"{other} has this segment before them now")
 
@@ -334,6 +335,40 @@ def told(session: Session, decision: Decision) -> dict[str, Any]:
         "made_at": decision.made_at.isoformat(),
         "undone": decision.undone_by is not None,
     }
+
+
+def revert(
+    session: Session,
+    segment: Segment,
+    reviewer: str,
+    decision_id: int,
+    double_share: float = 0.0,
+) -> Decision:
+    """Make an earlier decision of a segment hold again; a new row says the same.
+
+    Raises:
+        UserError: the segment has no such decision.
+    """
+    earlier = next((made for made in segment.decisions if made.id == decision_id), None)
+    if earlier is None or earlier.action not in FINAL_ACTIONS:
+        raise UserError(f"decision {decision_id} is none that {segment.id} can go back to")
+    again = Decision(
+        segment_id=segment.id,
+        reviewer=reviewer,
+        action=earlier.action,
+        reason=earlier.reason,
+        before=earlier.before,
+        transcript_id=earlier.transcript_id,
+    )
+    standing = [made for made in segment.decisions if made.undone_by is None]
+    segment.decisions.append(again)
+    session.flush()
+    for made in standing:
+        if made.action in FINAL_ACTIONS:
+            made.undone_by = again.id
+    session.flush()
+    order.refresh_one(session, segment.id, double_share)
+    return again
 
 
 def undo(session: Session, reviewer: str, double_share: float = 0.0) -> Segment:

@@ -15,6 +15,7 @@ from sqlalchemy import func, select
 
 from corpus import audio, pieces
 from corpus.catalogue import Catalogue, Decision, Segment
+from corpus.evidence import read_all
 from corpus.workspace import Workspace
 from review_app import leases, queue
 from review_app.api import byte_range
@@ -144,6 +145,30 @@ def test_undo_opens_the_last_decision_again_and_keeps_both_in_the_history(
     assert client.post("/api/v1/undo").status_code == 200
     assert client.post("/api/v1/undo").status_code == 422
     assert count_decisions(catalogue) == 4
+
+
+def test_an_earlier_decision_can_be_made_to_hold_again(
+    client: TestClient, catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    key = add_segment("one")
+    item = client.get("/api/v1/next").json()["item"]
+    client.post("/api/v1/decide", json=decision(item, "correct", text="won"))
+    client.post("/api/v1/undo")
+    rejected = decision(item, "reject", reason="no_speech", client_id="rejected")
+    client.post("/api/v1/decide", json=rejected)
+    address = f"/api/v1/segments/{key}"
+    rows = client.get(f"{address}/history").json()
+    reply = client.post(f"{address}/revert", json={"decision_id": rows[0]["id"]})
+    assert [(row["action"], row["after"], row["undone"]) for row in reply.json()] == [
+        ("correct", "won", True),
+        ("undo", None, False),
+        ("reject", None, True),
+        ("correct", "won", False),
+    ]
+    (evidence,) = read_all(catalogue, "")
+    assert evidence.decided is not None
+    assert evidence.decided[0] == "correct"
+    assert client.post(f"{address}/revert", json={"decision_id": 999}).status_code == 422
 
 
 def test_a_repeated_request_decides_once(
