@@ -273,8 +273,12 @@ def _unaligned(catalogue: Catalogue, origin: str) -> list[_Waiting]:
     """The segments whose subtitle this model has been set against, but no aligner since."""
     # Lists made once: SQLite would answer EXISTS by a walk for each transcript.
     done = select(Score.transcript_id).filter_by(name=LOGPROB)
-    heard = select(Transcript.segment_id, Transcript.id).filter(
-        Transcript.kind == "pseudo", Transcript.origin == origin, Transcript.id.not_in(done)
+    heard = (
+        select(Transcript.segment_id, Transcript.id)
+        .join(Transcript.segment)
+        .filter(
+            Transcript.kind == "pseudo", Transcript.origin == origin, Transcript.id.not_in(done)
+        )
     )
     given = (
         select(Transcript.segment_id, Transcript.id)

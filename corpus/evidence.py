@@ -13,7 +13,16 @@ from sqlalchemy import Select, case, func, select
 from sqlalchemy.orm import Session
 
 from corpus import console
-from corpus.catalogue import Catalogue, Decision, Recording, Score, Segment, Transcript, Verdict
+from corpus.catalogue import (
+    STANDS,
+    Catalogue,
+    Decision,
+    Recording,
+    Score,
+    Segment,
+    Transcript,
+    Verdict,
+)
 from corpus.score import HEARD, MEASURED, Text
 from corpus.subtitles.suspect import noted_suspicion
 
@@ -39,7 +48,7 @@ class Evidence:
     texts: Sequence[Text] = ()
     """In the order in which they were added."""
     decided: tuple[str, str | None, int | None] | None = None
-    """The last decision that is no skip: action, reason, transcript."""
+    """The last decision that stands and is no skip: action, reason, transcript."""
     stored: tuple[str, list[str], int | None, str] | None = field(default=None, compare=False)
     """The verdict as it is stored: verdict, reasons, transcript, thresholds."""
     validated: bool = True
@@ -170,7 +179,7 @@ def _read(
         segment_id: (action, reason, transcript_id)
         for segment_id, action, reason, transcript_id in session.execute(
             select(Decision.segment_id, Decision.action, Decision.reason, Decision.transcript_id)
-            .filter(Decision.segment_id.between(first, last), Decision.action != "skip")
+            .filter(Decision.segment_id.between(first, last), STANDS)
             .order_by(Decision.id)
         )
     }

@@ -272,7 +272,7 @@ def read_kept(catalogue: Catalogue, tokens_in: TokenCounter) -> tuple[list[Kept]
     before: Kept | None = None
     with catalogue.session() as session:
         media = {item.id: item for item in _media(session)}
-        rows = session.connection().execute(
+        rows = session.execute(
             select(
                 Segment.recording_id,
                 Segment.id,

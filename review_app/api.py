@@ -1,36 +1,50 @@
 """The HTTP interface that the review screen and scripts use.
 
     GET  /api/v1/session            who reviews, and the reasons of a reject
-    GET  /api/v1/next?exclude=ID    the next segment, apart from those held already
+    GET  /api/v1/next?exclude=ID    the next segment, apart from those held already; filters:
+                                    source, channel, speaker, language, verdict, q, mine
+    GET  /api/v1/segments/ID        one segment, for a link to it; /history what was decided on it
+    POST /api/v1/segments/ID/revert make an earlier decision hold again
     POST /api/v1/decide             store a decision; answers with the next segment too
+    POST /api/v1/undo               take back one's own newest decision; answers with its segment
+    POST /api/v1/split, /merge      cut a segment in two, or make one of it and the next
+    POST /api/v1/renew, /release    keep, or give back, segments that one has before oneself
     GET  /api/v1/peaks/ID           the waveform of a segment
-    GET  /media/ID                  the sound of a segment (FLAC, 16 kHz mono)
+    GET  /media/ID                  the sound of a segment (FLAC, 16 kHz mono); with ?context=1
+                                    also what lies around it
 
 Requests to /api need the header X-Requested-With. IDs are looked up in the catalogue; no path ever
-comes from the browser. A decision about a segment that somebody has decided meanwhile answers 409,
-one about a segment that is gone 404, one that makes no sense 422.
+comes from the browser. A decision about a segment that somebody has decided meanwhile answers 409
+with both texts (``yours``, ``theirs``), one about a segment that is gone 404, one that makes no
+sense 422.
 """
 
 import hashlib
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from time import time
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from corpus.audio import MediaError
-from corpus.catalogue import Catalogue, Segment
+from corpus.catalogue import Catalogue, Decision, Segment
 from corpus.errors import UserError
+from corpus.verdict import FLAGS, GROUNDS
 from corpus.workspace import Workspace
-from review_app import clip, queue
+from review_app import clip, leases, order, queue, recut
 from review_app.guard import require_own_page
 
 MAX_TEXT_CHARACTERS = 10_000
 """Far more than anybody says in 30 s."""
+
+CONTEXT_MS = 2000
+"""How much sound around a segment there is at most."""
 
 
 class SessionInfo(BaseModel):
@@ -40,6 +54,9 @@ class SessionInfo(BaseModel):
     store: str
     """Names this workspace and reviewer in the browser's storage."""
     reasons: dict[str, str]
+    role: Literal["reviewer", "adjudicator", "admin"]
+    accounts: bool
+    """Whether people sign in; without, whoever sits at this machine may do everything."""
 
 
 class OtherTranscript(BaseModel):
@@ -66,6 +83,26 @@ class Item(BaseModel):
     others: list[OtherTranscript]
     audio: str
     peaks: str
+    version: int
+    """Goes back with the decision: by it an outdated one is told."""
+    lease: str | None
+    lease_seconds: int
+    held_by: str | None
+    """Who else has the segment before them; then there is no lease."""
+    start_ms: int
+    end_ms: int
+    context_before_ms: int
+    context_after_ms: int
+    words: list[list[Any]]
+    """[start, end, word, probability], in seconds from the start of the segment."""
+    before: str | None
+    """What is said just before it."""
+    after: str | None
+    scores: dict[str, float]
+    reasons_in_words: list[str]
+    history: list[dict[str, Any]]
+    double: bool
+    """Whether two people are to decide it."""
 
 
 class Next(BaseModel):
@@ -87,6 +124,13 @@ class DecisionRequest(BaseModel):
     """Made by the client; sending it again does not decide twice."""
     exclude: list[str] = Field(default_factory=list, max_length=100)
     """Segments that the client holds already."""
+    version: int | None = None
+    """Of the item that was shown."""
+    lease: str | None = None
+    lead_ms: int | None = Field(default=None, ge=0)
+    start_ms: int | None = None
+    end_ms: int | None = None
+    """Bounds in the recording, where the reviewer has moved them."""
 
 
 class DecisionReply(Next):
@@ -97,74 +141,234 @@ class DecisionReply(Next):
     transcript_id: int | None
 
 
-def add_routes(app: FastAPI, workspace: Workspace, catalogue: Catalogue, reviewer: str) -> None:
+class ItemReply(BaseModel):
+    """One segment."""
+
+    item: Item
+
+
+class ItemsReply(BaseModel):
+    """What came of a split or a merge."""
+
+    items: list[Item]
+
+
+class MergeRequest(BaseModel):
+    """Make one of a segment and the next one."""
+
+    segment_id: str
+    version: int | None = None
+    lease: str | None = None
+
+
+class SplitRequest(MergeRequest):
+    """Cut a segment in two at a time of its recording."""
+
+    at_ms: int
+    texts: list[Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)]]
+
+
+class RevertRequest(BaseModel):
+    """Which decision of a segment is to hold again."""
+
+    decision_id: int
+
+
+class Leases(BaseModel):
+    """Tokens of leases."""
+
+    leases: list[str] = Field(max_length=100)
+
+
+def add_routes(
+    app: FastAPI,
+    workspace: Workspace,
+    catalogue: Catalogue,
+    reviewer: str,
+    double_share: float = 0.0,
+) -> None:
     """Add the interface to `app`; every decision is in the name of `reviewer`."""
+    known: list[tuple[int, int, int]] = []
     api = APIRouter(prefix="/api/v1", dependencies=[Depends(require_own_page)])
 
     @api.get("/session")
     def session_info() -> SessionInfo:
         place = f"{workspace.catalogue_url}\n{reviewer}"
         store = hashlib.sha256(place.encode()).hexdigest()[:16]
-        return SessionInfo(reviewer=reviewer, store=store, reasons=queue.REASONS)
+        return SessionInfo(
+            reviewer=reviewer,
+            store=store,
+            reasons=queue.REASONS,
+            role="admin",
+            accounts=False,
+        )
 
     @api.get("/next")
-    def next_item(exclude: Annotated[list[str], Query(max_length=100)] = []) -> Next:  # noqa: B006
+    def next_item(
+        filters: Annotated[queue.Filters, Depends()],
+        exclude: Annotated[list[str], Query(max_length=100)] = [],  # noqa: B006
+    ) -> Next:
         with catalogue.session() as session:
-            return _next(session, reviewer, exclude)
+            found = following(session, exclude, filters)
+            state = order.state(session) if found.item is None else None
+        if state is None or state in known:
+            return found
+        # Segments may have come since the order was written down.
+        for _ in order.refresh(catalogue, double_share):
+            pass
+        known[:] = [state]
+        with catalogue.session() as session:
+            return following(session, exclude, filters)
 
-    @api.post("/decide")
+    @api.post("/decide", responses={409: {}})
     def decide(request: DecisionRequest) -> DecisionReply:
+        wish = request.model_dump(exclude={"exclude", "version", "lease"})
+        try:
+            with catalogue.session() as session:
+                decision = queue.decide(
+                    session,
+                    reviewer=reviewer,
+                    seen=request.version,
+                    double_share=double_share,
+                    at=time(),
+                    **wish,
+                )
+        except queue.Conflict as conflict:
+            conflict.yours = {key: wish[key] for key in ("action", "text", "reason")}
+            raise
+        found = next_item(queue.Filters(), request.exclude)
+        return DecisionReply(
+            decision_id=decision.id,
+            action=decision.action,
+            transcript_id=decision.transcript_id,
+            item=found.item,
+            waiting=found.waiting,
+        )
+
+    @api.post("/undo")
+    def undo() -> ItemReply:
         with catalogue.session() as session:
-            decision = queue.decide(
-                session, reviewer=reviewer, **request.model_dump(exclude={"exclude"})
+            return ItemReply(item=opened(session, queue.undo(session, reviewer, double_share)))
+
+    @api.post("/split")
+    def split(request: SplitRequest) -> ItemsReply:
+        with catalogue.session() as session:
+            parts = recut.split(
+                session,
+                reviewer=reviewer,
+                segment_id=request.segment_id,
+                at_ms=request.at_ms,
+                texts=request.texts,
+                seen=request.version,
             )
-            following = _next(session, reviewer, request.exclude)
-            return DecisionReply(
-                decision_id=decision.id,
-                action=decision.action,
-                transcript_id=decision.transcript_id,
-                item=following.item,
-                waiting=following.waiting,
+            return ItemsReply(items=[opened(session, part) for part in parts])
+
+    @api.post("/merge")
+    def merge(request: MergeRequest) -> ItemsReply:
+        with catalogue.session() as session:
+            whole = recut.merge(
+                session,
+                reviewer=reviewer,
+                segment_id=request.segment_id,
+                seen=request.version,
             )
+            return ItemsReply(items=[opened(session, one) for one in whole])
+
+    @api.post("/renew")
+    def renew(request: Leases) -> Leases:
+        with catalogue.session() as session:
+            return Leases(leases=leases.renew(session, request.leases, reviewer, time()))
+
+    @api.post("/release")
+    def release(request: Leases) -> Leases:
+        with catalogue.session() as session:
+            leases.release(session, request.leases, reviewer)
+        return Leases(leases=[])
+
+    @api.post("/segments/{segment_id:path}/revert")
+    def revert(segment_id: str, request: RevertRequest) -> list[dict[str, Any]]:
+        with catalogue.session() as session:
+            segment = queue.find(session, segment_id)
+            queue.revert(session, segment, reviewer, request.decision_id, double_share)
+            return _history(session, segment)
+
+    @api.get("/segments/{segment_id:path}/history")
+    def history(segment_id: str) -> list[dict[str, Any]]:
+        with catalogue.session() as session:
+            return _history(session, queue.find(session, segment_id))
+
+    @api.get("/segments/{segment_id:path}")
+    def segment(segment_id: str) -> ItemReply:
+        with catalogue.session() as session:
+            return ItemReply(item=opened(session, queue.find(session, segment_id)))
+
+    def following(session: Session, exclude: list[str], filters: queue.Filters) -> Next:
+        found = queue.next_segment(session, reviewer, exclude, filters)
+        item = opened(session, found) if found is not None else None
+        return Next(item=item, waiting=queue.count_waiting(session))
+
+    def opened(session: Session, segment: Segment) -> Item:
+        held_by = leases.holder(session, segment.id, reviewer, time())
+        token = leases.take(session, segment.id, reviewer, time()) if held_by is None else None
+        return _item(session, segment, reviewer, double_share, token, held_by)
 
     @api.get("/peaks/{segment_id:path}")
     def peaks(segment_id: str) -> list[int]:
         return clip.cut(*span(segment_id)).peaks
 
     @app.get("/media/{segment_id:path}")
-    def media(segment_id: str, request: Request) -> Response:
-        return byte_range(clip.cut(*span(segment_id)).flac, request.headers.get("range"))
+    def media(segment_id: str, request: Request, context: bool = False) -> Response:
+        path, start_ms, end_ms = span(segment_id, context)
+        return byte_range(clip.cut(path, start_ms, end_ms).flac, request.headers.get("range"))
 
-    def span(segment_id: str) -> tuple[Path, int, int]:
+    def span(segment_id: str, context: bool = False) -> tuple[Path, int, int]:
         with catalogue.session() as session:
             segment = session.get(Segment, segment_id)
             if segment is None:
                 raise queue.UnknownSegment(f"no segment {segment_id}")
+            before, after = _context(segment) if context else (0, 0)
             return (
                 workspace.path(segment.recording.media_path),
-                segment.start_ms,
-                segment.end_ms,
+                segment.start_ms - before,
+                segment.end_ms + after,
             )
 
     @app.exception_handler(UserError)
     def explain(_: Request, error: UserError) -> JSONResponse:
         status = {queue.UnknownSegment: 404, MediaError: 404, queue.Conflict: 409}
-        return JSONResponse({"detail": str(error)}, status.get(type(error), 422))
+        told: dict[str, Any] = {"detail": str(error)}
+        if isinstance(error, queue.Conflict):
+            told |= {"yours": error.yours, "theirs": error.theirs}
+        return JSONResponse(told, status.get(type(error), 422))
 
     app.include_router(api)
 
 
-def _next(session: Session, reviewer: str, exclude: list[str]) -> Next:
-    segment = queue.next_segment(session, reviewer, exclude)
-    return Next(
-        item=_item(segment) if segment is not None else None,
-        waiting=queue.count_waiting(session),
-    )
-
-
-def _item(segment: Segment) -> Item:
+def _item(
+    session: Session,
+    segment: Segment,
+    reviewer: str,
+    double_share: float,
+    token: str | None,
+    held_by: str | None,
+) -> Item:
     recording, shown = segment.recording, queue.shown_transcript(segment)
     address = quote(segment.id, safe="")
+    reasons = segment.verdict.reasons if segment.verdict else []
+    double = order.wants_two(segment.id, double_share)
+    visible = [
+        one
+        for one in segment.transcripts
+        if not (double and one.kind == "review" and one.origin != reviewer)
+    ]
+    others = {
+        (other.text): OtherTranscript(kind=other.kind, origin=other.origin, text=other.text)
+        for other in visible
+        if shown is None or other.text != shown.text
+    }
+    before, after = _neighbours(session, segment)
+    context_before, context_after = _context(segment)
+    made = _history(session, segment)
     return Item(
         segment_id=segment.id,
         transcript_id=shown.id if shown else None,
@@ -175,15 +379,71 @@ def _item(segment: Segment) -> Item:
         title=recording.title or recording.id,
         url=recording.url,
         licence=recording.licence,
-        reasons=segment.verdict.reasons if segment.verdict else [],
-        others=[
-            OtherTranscript(kind=other.kind, origin=other.origin, text=other.text)
-            for other in segment.transcripts
-            if shown is not None and other.text != shown.text
-        ],
+        reasons=reasons,
+        others=list(others.values()),
         audio=f"/media/{address}",
         peaks=f"/api/v1/peaks/{address}",
+        version=queue.version(segment, reviewer, double_share),
+        lease=token,
+        lease_seconds=leases.LEASE_SECONDS,
+        held_by=held_by,
+        start_ms=segment.start_ms,
+        end_ms=segment.end_ms,
+        context_before_ms=context_before,
+        context_after_ms=context_after,
+        words=_words(segment),
+        before=before,
+        after=after,
+        scores={score.name: score.value for score in shown.scores} if shown else {},
+        reasons_in_words=[_in_words(reason) for reason in reasons],
+        # Of a second opinion the first is no part.
+        history=[row for row in made if not double or row["reviewer"] == reviewer],
+        double=double,
     )
+
+
+def _words(segment: Segment) -> list[list[Any]]:
+    """The words of the shown transcript, else of the newest that has any."""
+    shown = queue.shown_transcript(segment)
+    timed = [one for one in segment.transcripts if one.words]
+    chosen = max(timed, key=lambda one: (one is shown, one.id), default=None)
+    return [
+        [(start - segment.start_ms) / 1000, (end - segment.start_ms) / 1000, word, probability]
+        for start, end, word, probability in (chosen.words if chosen and chosen.words else [])
+    ]
+
+
+def _context(segment: Segment) -> tuple[int, int]:
+    """How much sound there is before and after a segment, in milliseconds, up to a limit."""
+    rest = max(0, segment.recording.duration_ms - segment.end_ms)
+    return min(CONTEXT_MS, segment.start_ms), min(CONTEXT_MS, rest)
+
+
+def _neighbours(session: Session, segment: Segment) -> tuple[str | None, str | None]:
+    """What is said just before and just after a segment."""
+    same = select(Segment).filter(
+        Segment.recording_id == segment.recording_id, Segment.id != segment.id
+    )
+    before = session.scalar(
+        same.filter(Segment.start_ms < segment.start_ms).order_by(Segment.start_ms.desc()).limit(1)
+    )
+    after = session.scalar(
+        same.filter(Segment.start_ms > segment.start_ms).order_by(Segment.start_ms).limit(1)
+    )
+    texts = [queue.shown_transcript(one) if one is not None else None for one in (before, after)]
+    return (texts[0].text if texts[0] else None, texts[1].text if texts[1] else None)
+
+
+def _in_words(reason: str) -> str:
+    """A verdict's reason as a sentence."""
+    kind, _, detail = reason.partition(":")
+    told = (GROUNDS | FLAGS).get(kind)
+    return f"{told[0].upper()}{told[1:]} ({detail.strip()})" if told and detail else told or reason
+
+
+def _history(session: Session, segment: Segment) -> list[dict[str, Any]]:
+    made = session.scalars(select(Decision).filter_by(segment_id=segment.id).order_by(Decision.id))
+    return [queue.told(session, decision) for decision in made]
 
 
 def byte_range(content: bytes, requested: str | None) -> Response:

@@ -20,19 +20,23 @@ from starlette.staticfiles import StaticFiles
 from corpus.catalogue import Catalogue
 from corpus.errors import UserError
 from corpus.workspace import Workspace
-from review_app import api, queue
+from review_app import api, order, queue
 from review_app.guard import LOOPBACK_HOSTS, Guard
 
 PLAYER = Path(__file__).with_name("player")
 
 
-def create_app(workspace: Workspace, reviewer: str) -> FastAPI:
-    """The review app of a workspace; every decision is in the name of `reviewer`."""
+def create_app(workspace: Workspace, reviewer: str, double_share: float = 0.0) -> FastAPI:
+    """The review app of a workspace; every decision is in the name of `reviewer`.
+
+    `double_share` of the segments are decided by two people.
+    """
     catalogue = Catalogue(workspace.catalogue_url)
     app = FastAPI(title="review_app", docs_url=None, redoc_url=None)  # those load scripts from afar
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS, www_redirect=False)
     app.add_middleware(Guard)
-    api.add_routes(app, workspace, catalogue, reviewer)
+    api.add_routes(app, workspace, catalogue, reviewer, double_share)
+    app.state.keep_order = lambda stop: order.keep(catalogue, double_share, stop)
     app.mount("/player", StaticFiles(directory=PLAYER))
     return _mount_page(app, workspace, catalogue)
 
@@ -77,8 +81,14 @@ def _mount_page(app: FastAPI, workspace: Workspace, catalogue: Catalogue) -> Fas
 
 
 def serve(app: FastAPI, listening: socket.socket) -> None:
-    """Serve `app` until it is interrupted."""
-    _server(app).run(sockets=[listening])
+    """Serve `app`, and keep the order of its queue up to date, until it is interrupted."""
+    stop = threading.Event()
+    keeper = threading.Thread(target=app.state.keep_order, args=(stop,), daemon=True)
+    keeper.start()
+    try:
+        _server(app).run(sockets=[listening])
+    finally:
+        stop.set()
 
 
 @contextmanager

@@ -23,12 +23,18 @@ def review_app(
     reviewer: Annotated[
         str | None, typer.Option(help="Who reviews. Default: your user name.")
     ] = None,
+    double_share: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of the segments that two people are to decide."),
+    ] = 0.0,
     json: console.JsonOption = False,
     debug: console.DebugOption = False,
 ) -> None:
     """Listen to segments and correct their labels, in a browser.
 
     Decisions are stored in the catalogue at once; `corpus verdict` and `corpus build` use them.
+    Several servers on one catalogue, each with its own --reviewer and --port, share the queue: no
+    two people get the same segment.
     """
     from review_app.guard import LOOPBACK_HOSTS
 
@@ -41,7 +47,7 @@ def review_app(
     from review_app.app import address, create_app, listen, serve
 
     listening = listen(host, port)
-    app = create_app(opened, name)
+    app = create_app(opened, name, double_share)
     if json:
         console.print_json({"url": address(listening), "reviewer": name})
     else:

@@ -12,13 +12,16 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, delete, event, func, inspect, make_url, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 
 from corpus.catalogue.models import (
     CHANNEL_PREFIX,
+    FINAL_ACTIONS,
+    STANDS,
     Cue,
     Decision,
     Failure,
+    Lease,
     Model,
     Recording,
     Score,
@@ -26,6 +29,7 @@ from corpus.catalogue.models import (
     Tombstone,
     Transcript,
     Verdict,
+    Waiting,
     now,
     recording_of,
     segment_id,
@@ -34,10 +38,13 @@ from corpus.errors import UserError
 
 __all__ = [
     "CHANNEL_PREFIX",
+    "FINAL_ACTIONS",
+    "STANDS",
     "Catalogue",
     "Cue",
     "Decision",
     "Failure",
+    "Lease",
     "Model",
     "Recording",
     "Score",
@@ -45,12 +52,13 @@ __all__ = [
     "Tombstone",
     "Transcript",
     "Verdict",
+    "Waiting",
     "now",
     "recording_of",
     "segment_id",
 ]
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest migration; an older catalogue is migrated when it is opened."""
 
 MIGRATION_LOCK = 0x_C0_49_05
@@ -81,11 +89,14 @@ class Catalogue:
     def session(self) -> Iterator[Session]:
         """A transaction: committed at the end of the block, rolled back on an exception.
 
+        Segments that a person has cut anew are not found by any query, unless it is executed with
+        the option ``superseded=True``.
+
         Raises:
             UserError: another program keeps the database locked, or it cannot be reached.
         """
         try:
-            with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            with _Session(self.engine, expire_on_commit=False) as session, session.begin():
                 yield session
         except OperationalError as error:
             raise UserError(
@@ -172,6 +183,18 @@ class Catalogue:
             config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
             config.attributes["connection"] = connection
             command.upgrade(config, HEAD)
+
+
+class _Session(Session):
+    """A session that leaves superseded segments out: said once here, not in every query."""
+
+
+@event.listens_for(_Session, "do_orm_execute")
+def _leave_out_superseded(state: ORMExecuteState) -> None:
+    if state.is_select and not state.execution_options.get("superseded"):
+        state.statement = state.statement.options(
+            with_loader_criteria(Segment, Segment.superseded.is_(False))
+        )
 
 
 def _engine(url: str) -> Engine:

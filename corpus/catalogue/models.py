@@ -111,6 +111,8 @@ class Segment(Base):
     )
     start_ms: Mapped[int]
     end_ms: Mapped[int]
+    superseded: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether a person has cut it anew: others stand in its place, and no query finds it."""
 
     recording: Mapped[Recording] = relationship(back_populates="segments")
     transcripts: Mapped[list["Transcript"]] = relationship(
@@ -180,7 +182,7 @@ class Decision(Base):
     )
     reviewer: Mapped[str]
     action: Mapped[str]
-    """``accept``, ``correct``, ``reject`` or ``skip``."""
+    """``accept``, ``correct``, ``reject`` or ``skip``; ``split``, ``merge`` or ``undo``."""
     reason: Mapped[str | None]
     before: Mapped[str | None]
     """The text that the reviewer was shown."""
@@ -190,7 +192,50 @@ class Decision(Base):
     """The review transcript of an accept or a correct."""
     client_id: Mapped[str | None] = mapped_column(unique=True)
     """Made by the browser, so that a repeated request does not decide twice."""
+    undone_by: Mapped[int | None]
+    """The later decision that took this one back; empty while it stands."""
+    cut: Mapped[dict[str, Any] | None]
+    """Of one that changed bounds: ids of the segments before (``from``) and after (``to``)."""
+    lead_ms: Mapped[int | None]
+    """How long the reviewer took, as the browser measured it."""
     made_at: Mapped[datetime] = mapped_column(default=now)
+
+
+FINAL_ACTIONS = ("accept", "correct", "reject")
+"""The actions that settle a segment."""
+
+STANDS = Decision.action.in_(FINAL_ACTIONS) & Decision.undone_by.is_(None)
+"""SQL: a decision that settles its segment and has not been taken back."""
+
+
+class Waiting(Base):
+    """A segment in the queue of the reviewers, with how much a look at it is worth."""
+
+    __tablename__ = "waiting"
+    __table_args__ = (
+        Index("waiting_by_worth", "worth", "segment_id"),
+        Index("waiting_of_recording", "recording_id", "worth"),
+    )
+
+    segment_id: Mapped[str] = mapped_column(
+        ForeignKey("segments.id", ondelete="CASCADE"), primary_key=True
+    )
+    recording_id: Mapped[str]
+    worth: Mapped[float]
+
+
+class Lease(Base):
+    """Who has a segment before them now, and until when nobody else gets it."""
+
+    __tablename__ = "leases"
+
+    segment_id: Mapped[str] = mapped_column(
+        ForeignKey("segments.id", ondelete="CASCADE"), primary_key=True
+    )
+    reviewer: Mapped[str] = mapped_column(primary_key=True)
+    token: Mapped[str] = mapped_column(unique=True)
+    expires: Mapped[float]
+    """Seconds since 1970."""
 
 
 class Verdict(Base):

@@ -23,6 +23,7 @@ from sqlalchemy.orm import Session, selectinload
 
 from corpus import __version__, engine
 from corpus.catalogue import (
+    STANDS,
     Catalogue,
     Decision,
     Failure,
@@ -198,7 +199,7 @@ def _totals(session: Session) -> dict[str, Any]:
     segments = select(func.count(), func.sum(_MS)).select_from(Segment)
     # Lists made once: for EXISTS SQLite would look for each segment anew.
     labelled = select(Transcript.segment_id)
-    reviewed = select(Decision.segment_id).filter(Decision.action != "skip")
+    reviewed = select(Decision.segment_id).filter(STANDS)
     recorded = select(func.count(), func.sum(Recording.duration_ms))
     uncut = recorded.filter(Recording.segmented_with.is_(None))
     queries = {
@@ -330,7 +331,7 @@ def _cer(reference: str, hypothesis: str) -> float:
 
 def _reviewers(session: Session) -> list[dict[str, Any]]:
     actions = ("accept", "correct", "reject", "skip")
-    decided = case((Decision.action != "skip", _MS), else_=0)
+    decided = case((STANDS, _MS), else_=0)
     query = (
         select(
             Decision.reviewer,

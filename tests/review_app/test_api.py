@@ -1,5 +1,6 @@
 """The HTTP interface, as a browser, a script and another web page meet it."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from sqlalchemy import func, select
 
 from corpus import audio, pieces
 from corpus.catalogue import Catalogue, Decision, Segment
+from corpus.evidence import read_all
 from corpus.workspace import Workspace
-from review_app import queue
+from review_app import leases, queue
 from review_app.api import byte_range
 from review_app.app import running
 from review_app.clip import waveform_peaks
@@ -73,6 +75,102 @@ def test_segments_that_the_browser_holds_are_not_handed_out_again(
     assert client.get("/api/v1/next", params={"exclude": [one, two]}).json()["item"] is None
 
 
+def test_a_link_to_a_segment_tells_who_else_has_it(
+    client: TestClient, catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    one, two = add_segment("one", 0, 4000), add_segment("two", 4000, 6000)
+    with catalogue.session() as session:
+        leases.take(session, one, "Second", time.time())
+    item = client.get(f"/api/v1/segments/{one}").json()["item"]
+    assert (item["held_by"], item["lease"]) == ("Second", None)
+    assert client.post("/api/v1/decide", json=decision(item)).status_code == 409
+    item = client.get(f"/api/v1/segments/{two}").json()["item"]
+    assert (item["held_by"], item["before"], item["after"]) == (None, "one", None)
+    assert (item["start_ms"], item["context_before_ms"], item["context_after_ms"]) == (
+        4000,
+        2000,
+        2000,
+    )
+    renewed = client.post("/api/v1/renew", json={"leases": [item["lease"], "another's"]}).json()
+    assert renewed == {"leases": [item["lease"]]}
+    assert client.get("/api/v1/segments/files:tone@1-2").status_code == 404
+
+
+def test_sound_comes_with_what_lies_around_it_where_that_is_wanted(
+    client: TestClient, workspace: Workspace, add_segment: AddSegment
+) -> None:
+    add_segment("text", 1500, 4250)
+    item = client.get("/api/v1/next").json()["item"]
+    sound = audio.decode(client.get(item["audio"], params={"context": 1}).content)
+    expected = audio.read_span(workspace.media / "tone.flac", 0, 6250)
+    assert np.array_equal(sound, pieces.levelled(expected))
+
+
+def test_filters_narrow_the_queue(client: TestClient, add_segment: AddSegment) -> None:
+    one = add_segment("the PLANE", 0, 4000, verdict="review")
+    add_segment("100% sure", 4000, 6000, verdict="keep")
+    matching: list[tuple[dict[str, str], bool]] = [
+        ({"source": "files", "language": "en"}, True),
+        ({"q": "plane", "verdict": "review"}, True),
+        ({"q": "plane", "verdict": "keep"}, False),
+        ({"q": "the_"}, False),
+        ({"channel": "nobody's"}, False),
+        ({"speaker": "nobody"}, False),
+        ({"mine": "1"}, False),
+    ]
+    for filters, found in matching:
+        item = client.get("/api/v1/next", params=filters).json()["item"]
+        assert (filters, item and item["segment_id"]) == (filters, one if found else None)
+
+
+def test_undo_opens_the_last_decision_again_and_keeps_both_in_the_history(
+    client: TestClient, catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    one = add_segment("one", 0, 4000)
+    add_segment("two", 4000, 6000)
+    item = client.get("/api/v1/next").json()["item"]
+    client.post("/api/v1/decide", json=decision(item, "correct", text="won"))
+    again = client.post("/api/v1/undo").json()["item"]
+    assert (again["segment_id"], again["text"]) == (one, "one")
+    assert again["version"] > item["version"]
+    history = client.get(f"/api/v1/segments/{one}/history").json()
+    assert [(row["action"], row["after"], row["undone"]) for row in history] == [
+        ("correct", "won", True),
+        ("undo", None, False),
+    ]
+    outdated = decision(item, "accept", version=item["version"], client_id="outdated")
+    assert client.post("/api/v1/decide", json=outdated).status_code == 409
+    fresh = decision(again, "accept", version=again["version"], client_id="fresh-one")
+    assert client.post("/api/v1/decide", json=fresh).json()["waiting"] == 1
+    assert client.post("/api/v1/undo").status_code == 200
+    assert client.post("/api/v1/undo").status_code == 422
+    assert count_decisions(catalogue) == 4
+
+
+def test_an_earlier_decision_can_be_made_to_hold_again(
+    client: TestClient, catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    key = add_segment("one")
+    item = client.get("/api/v1/next").json()["item"]
+    client.post("/api/v1/decide", json=decision(item, "correct", text="won"))
+    client.post("/api/v1/undo")
+    rejected = decision(item, "reject", reason="no_speech", client_id="rejected")
+    client.post("/api/v1/decide", json=rejected)
+    address = f"/api/v1/segments/{key}"
+    rows = client.get(f"{address}/history").json()
+    reply = client.post(f"{address}/revert", json={"decision_id": rows[0]["id"]})
+    assert [(row["action"], row["after"], row["undone"]) for row in reply.json()] == [
+        ("correct", "won", True),
+        ("undo", None, False),
+        ("reject", None, True),
+        ("correct", "won", False),
+    ]
+    (evidence,) = read_all(catalogue, "")
+    assert evidence.decided is not None
+    assert evidence.decided[0] == "correct"
+    assert client.post(f"{address}/revert", json={"decision_id": 999}).status_code == 422
+
+
 def test_a_repeated_request_decides_once(
     client: TestClient, catalogue: Catalogue, add_segment: AddSegment
 ) -> None:
@@ -88,6 +186,7 @@ def test_a_segment_that_somebody_decided_meanwhile_answers_409(
 ) -> None:
     key = add_segment("once")
     item = client.get("/api/v1/next").json()["item"]
+    client.post("/api/v1/release", json={"leases": [item["lease"]]})
     with catalogue.session() as session:
         queue.decide(
             session,
@@ -100,6 +199,11 @@ def test_a_segment_that_somebody_decided_meanwhile_answers_409(
     reply = client.post("/api/v1/decide", json=decision(item, "correct", text="typed"))
     assert reply.status_code == 409
     assert "Second has already decided" in reply.json()["detail"]
+    assert reply.json()["yours"] == {"action": "correct", "text": "typed", "reason": None}
+    assert (reply.json()["theirs"]["reviewer"], reply.json()["theirs"]["after"]) == (
+        "Second",
+        "once",
+    )
     assert count_decisions(catalogue) == 1
 
 

@@ -1,0 +1,172 @@
+"""The order of the queue: how much a look at each segment is worth, kept in the table ``waiting``.
+
+The worth rests on verdicts, scores and decisions, which the stages of `corpus` change at any time.
+So it is written down in batches, off and on, and the next segment is the first row of an index
+instead of a walk through everything. What is written down orders only: whether a segment is still
+open is looked at when it is handed out.
+"""
+
+import math
+import threading
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+
+from sqlalchemy import and_, case, delete, func, insert, or_, select
+from sqlalchemy.orm import Session
+
+from corpus.catalogue import (
+    STANDS,
+    Catalogue,
+    Decision,
+    Score,
+    Segment,
+    Transcript,
+    Verdict,
+    Waiting,
+)
+
+BATCH_ROWS = 250
+"""Segments that are looked at in one transaction: a hundredth of a second or two."""
+
+PAUSES = 4
+"""How many times as long as a batch the pause after it is."""
+
+IDLE_SECONDS = 30
+"""Between one round through everything and the next."""
+
+TIER = 1000.0
+"""More than any segment is worth within its tier."""
+
+UNKNOWN = 0.5
+"""How doubtful a text is about which nothing is known."""
+
+
+def worth(
+    verdict: str | None, seconds: float, logprob: float | None, disagreement: float | None
+) -> float:
+    """What reviewing a segment is expected to bring: seconds of text that may be put right.
+
+    What the verdict leaves to people comes first and what it drops last; among equals counts how
+    long the segment is times how doubtful its text. `logprob` is the model's mean log-probability,
+    `disagreement` the CER between two texts.
+    """
+    tier = {"review": 2, "drop": 0}.get(verdict or "", 1)
+    doubts = [min(1.0, disagreement)] if disagreement is not None else []
+    if logprob is not None:
+        doubts.append(1 - math.exp(min(0.0, logprob)))
+    return tier * TIER + seconds * max(doubts, default=UNKNOWN)
+
+
+def wants_two(segment_id: str, double_share: float) -> bool:
+    """Whether two people are to decide a segment; the same ones each time it is asked."""
+    return zlib.crc32(segment_id.encode()) < double_share * 2**32
+
+
+def refresh(catalogue: Catalogue, double_share: float = 0.0) -> Iterator[int]:
+    """Write the worth of all segments anew, a transaction a batch; yields the size of each."""
+    last = ""
+    while True:
+        with catalogue.session() as session:
+            ids = session.scalars(
+                select(Segment.id).filter(Segment.id > last).order_by(Segment.id).limit(BATCH_ROWS)
+            ).all()
+            if not ids:
+                return
+            refresh_span(session, ids[0], ids[-1], double_share)
+        last = ids[-1]
+        yield len(ids)
+
+
+def refresh_span(session: Session, first: str, last: str, double_share: float = 0.0) -> None:
+    """Write the worth of the segments with ids from `first` to `last`."""
+    # No filter by kind: SQLite would walk the index of kinds instead of the span.
+    texts = (
+        select(
+            Transcript.segment_id,
+            func.max(case((Transcript.kind == "pseudo", Transcript.id))).label("pseudo"),
+            func.max(case((Transcript.kind == "review", Transcript.id))).label("typed"),
+        )
+        .filter(Transcript.segment_id.between(first, last))
+        .group_by(Transcript.segment_id)
+        .subquery()
+    )
+    doubts = (
+        select(
+            Transcript.segment_id,
+            func.max(case((Score.name.in_(("cer", "agreement")), Score.value))).label("cer"),
+        )
+        .join(Score, Score.transcript_id == Transcript.id)
+        .filter(Transcript.segment_id.between(first, last))
+        .group_by(Transcript.segment_id)
+        .subquery()
+    )
+    opinions = Counter(
+        session.scalars(
+            select(Decision.segment_id).filter(STANDS, Decision.segment_id.between(first, last))
+        )
+    )
+    rows = session.execute(
+        select(
+            Segment.id,
+            Segment.recording_id,
+            Segment.end_ms - Segment.start_ms,
+            Verdict.verdict,
+            Score.value,
+            doubts.c.cer,
+        )
+        .outerjoin(Verdict, Verdict.segment_id == Segment.id)
+        .outerjoin(texts, texts.c.segment_id == Segment.id)
+        .outerjoin(Score, and_(Score.transcript_id == texts.c.pseudo, Score.name == "avg_logprob"))
+        .outerjoin(doubts, doubts.c.segment_id == Segment.id)
+        .filter(
+            Segment.id.between(first, last),
+            or_(
+                Verdict.verdict == "review",
+                texts.c.pseudo.is_not(None),
+                texts.c.typed.is_not(None),
+            ),
+        )
+    ).all()
+    session.execute(
+        delete(Waiting).filter(Waiting.segment_id.between(first, last)),
+        execution_options={"synchronize_session": False},
+    )
+    waiting = [
+        {
+            "segment_id": key,
+            "recording_id": recording_id,
+            "worth": worth(verdict, milliseconds / 1000, logprob, cer),
+        }
+        for key, recording_id, milliseconds, verdict, logprob, cer in rows
+        if opinions[key] < 1 + wants_two(key, double_share)
+    ]
+    if waiting:
+        session.execute(insert(Waiting), waiting)
+
+
+def refresh_one(session: Session, segment_id: str, double_share: float = 0.0) -> None:
+    """Write the worth of one segment, or take it out of the queue once it is settled."""
+    session.execute(delete(Waiting).filter_by(segment_id=segment_id))  # superseded ones, too
+    refresh_span(session, segment_id, segment_id, double_share)
+
+
+def keep(catalogue: Catalogue, double_share: float, stop: threading.Event) -> None:
+    """Write the worth of everything again and again until `stop`, leaving reviewers the time."""
+    while not stop.is_set():
+        started = time.monotonic()
+        for _ in refresh(catalogue, double_share):
+            if stop.wait(PAUSES * (time.monotonic() - started)):
+                return
+            started = time.monotonic()
+        stop.wait(IDLE_SECONDS)
+
+
+def state(session: Session) -> tuple[int, int, int]:
+    """Changes when there are new segments, transcripts or verdicts."""
+    return (
+        session.scalar(select(func.count()).select_from(Segment)) or 0,
+        session.scalar(select(func.max(Transcript.id))) or 0,
+        session.scalar(select(func.count()).select_from(Verdict)) or 0,
+    )

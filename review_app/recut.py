@@ -1,0 +1,180 @@
+"""Segments with new bounds: one is split, two are merged, or one is moved.
+
+New segments stand in the place of the old ones, which stay in the catalogue, superseded: no query
+finds them, and taking the decision back brings them to light again.
+"""
+
+from collections.abc import Sequence
+from time import time
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from corpus.catalogue import FINAL_ACTIONS, Decision, Segment, Transcript, segment_id
+from corpus.errors import UserError
+from corpus.text import clean_transcript
+from review_app import order, queue
+
+MAX_SEGMENT_MS = 30_000
+MIN_SEGMENT_MS = 100
+"""Shorter ones hold no word."""
+
+
+def split(
+    session: Session,
+    *,
+    reviewer: str,
+    segment_id: str,
+    at_ms: int,
+    texts: Sequence[str],
+    seen: int | None = None,
+    at: float | None = None,
+) -> list[Segment]:
+    """Cut a segment in two at `at_ms` of the recording; returns both parts, still to be decided.
+
+    Raises:
+        UnknownSegment, Conflict: see `queue.find` and `queue.check_free`.
+        UserError: the cut lies not inside, or there are not two texts.
+    """
+    whole = queue.find(session, segment_id)
+    queue.check_free(whole, reviewer, seen, 0.0, time() if at is None else at)
+    parts = [clean_transcript(text) for text in texts]
+    if len(parts) != 2 or not all(parts):
+        raise UserError("a split needs a text for each of the two parts")
+    spans = [(whole.start_ms, at_ms), (at_ms, whole.end_ms)]
+    new = [_stand_in(session, whole, span) for span in spans]
+    for part, text in zip(new, parts, strict=True):
+        _type(session, part, reviewer, text)
+    _supersede(session, "split", reviewer, [whole], new)
+    return new
+
+
+def merge(
+    session: Session,
+    *,
+    reviewer: str,
+    segment_id: str,
+    seen: int | None = None,
+    at: float | None = None,
+) -> list[Segment]:
+    """Make one of a segment and the next of its recording; returns it, still to be decided.
+
+    Raises:
+        UnknownSegment, Conflict: see `queue.find` and `queue.check_free`, for either of the two.
+        UserError: there is no next one, or both together are longer than a segment may be.
+    """
+    present = time() if at is None else at
+    one = queue.find(session, segment_id)
+    queue.check_free(one, reviewer, seen, 0.0, present)
+    following = session.scalar(
+        select(Segment.id)
+        .filter(Segment.recording_id == one.recording_id, Segment.start_ms >= one.end_ms)
+        .order_by(Segment.start_ms)
+        .limit(1)
+    )
+    if following is None:
+        raise UserError("there is no next segment in this recording")
+    two = queue.find(session, following)
+    queue.check_free(two, reviewer, None, 0.0, present)
+    shown = [queue.shown_transcript(segment) for segment in (one, two)]
+    new = _stand_in(session, one, (one.start_ms, two.end_ms))
+    text = " ".join(transcript.text for transcript in shown if transcript and transcript.text)
+    if text:
+        _type(session, new, reviewer, text)
+    _supersede(session, "merge", reviewer, [one, two], [new])
+    return [new]
+
+
+def move(session: Session, old: Segment, start_ms: int, end_ms: int) -> Segment:
+    """A segment with other bounds in the place of `old`; who calls notes the decision.
+
+    Raises:
+        UserError: the bounds make no segment.
+        Conflict: there is a segment with these bounds already.
+    """
+    new = _stand_in(session, old, (start_ms, end_ms))
+    old.superseded = True
+    session.flush()
+    order.refresh_one(session, old.id)
+    return new
+
+
+def take_back(session: Session, decision: Decision) -> list[Segment]:
+    """Bring to light what was superseded by `decision`, in the place of what it had made.
+
+    Raises:
+        Conflict: what it had made is decided or cut anew by now.
+    """
+    assert decision.cut is not None  # the caller looked
+    before, after = decision.cut["from"], decision.cut["to"]
+    later = session.scalar(
+        select(Decision).filter(
+            Decision.segment_id.in_(after),
+            Decision.id != decision.id,
+            Decision.undone_by.is_(None),
+            Decision.action.in_((*FINAL_ACTIONS, "split", "merge")),
+        )
+    )
+    if later is not None:
+        raise queue.Conflict(
+            f"{later.reviewer} has decided on the new segment meanwhile ({later.action})",
+            queue.told(session, later),
+        )
+    for ids, superseded in ((after, True), (before, False)):
+        session.execute(
+            update(Segment).filter(Segment.id.in_(ids)).values(superseded=superseded),
+            execution_options={"synchronize_session": "fetch", "superseded": True},
+        )
+    session.flush()
+    for key in (*after, *before):
+        order.refresh_one(session, key)
+    return [queue.find(session, key) for key in before]
+
+
+def _stand_in(session: Session, old: Segment, span: tuple[int, int]) -> Segment:
+    """A new segment of the recording of `old`, or one of before that had the same bounds."""
+    start_ms, end_ms = span
+    length = end_ms - start_ms
+    if start_ms < 0 or end_ms > old.recording.duration_ms or length < MIN_SEGMENT_MS:
+        raise UserError("the bounds leave no sound; move them apart, within the recording")
+    if length > MAX_SEGMENT_MS:
+        raise UserError(
+            f"{length / 1000:.1f} s are more than the {MAX_SEGMENT_MS // 1000} s of a segment"
+        )
+    key = segment_id(old.recording_id, start_ms, end_ms)
+    new = session.scalar(select(Segment).filter_by(id=key), execution_options={"superseded": True})
+    if new is None:
+        new = Segment(id=key, recording_id=old.recording_id, start_ms=start_ms, end_ms=end_ms)
+        session.add(new)
+    elif not new.superseded:
+        raise queue.Conflict(f"there is a segment {key} already")
+    new.superseded = False
+    session.flush()
+    return new
+
+
+def _type(session: Session, segment: Segment, reviewer: str, text: str) -> None:
+    segment.transcripts.append(Transcript(kind="review", origin=reviewer, text=text))
+    session.flush()
+
+
+def _supersede(
+    session: Session, action: str, reviewer: str, old: list[Segment], new: list[Segment]
+) -> None:
+    """Note a split or a merge, on the first of the old segments."""
+    shown = queue.shown_transcript(old[0])
+    cut = {"from": [one.id for one in old], "to": [one.id for one in new]}
+    session.add(
+        Decision(
+            segment_id=old[0].id,
+            reviewer=reviewer,
+            action=action,
+            before=shown.text if shown else None,
+            cut=cut,
+        )
+    )
+    for one in old:
+        one.superseded = True
+    session.flush()
+    for one in (*old, *new):
+        order.refresh_one(session, one.id)
