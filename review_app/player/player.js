@@ -2,8 +2,10 @@
 //
 // A transcript comes from the web, so texts reach the page through textContent and value only.
 
+import { parts } from "./diff.js";
 import { Session } from "./session.js";
 import { Waveform } from "./waveform.js";
+import { Words } from "./words.js";
 
 const RESUME_REWIND_SECONDS = 0.5; // playing on after a pause repeats this much
 const MIN_SPEED = 0.5;
@@ -18,10 +20,15 @@ export function mount(root) {
   const [work, empty, kept, rejecting, help] =
     ["work", "empty", "kept", "reject", "help"].map(find);
   const waveform = new Waveform(wave, (part) => seek(part * duration()));
-  const session = new Session({ show, prepare, changed });
+  const words = new Words(find("words"), (seconds) => {
+    seek(seconds);
+    start();
+  });
+  const session = new Session({ show, prepare, changed, say: (told) => (status.textContent = told) });
   let sound = new Audio();
   let item = null;
   let rate = 1;
+  let looping = false;
   let shownAt = 0;
 
   // --- what is shown
@@ -43,14 +50,15 @@ export function mount(root) {
       changed();
       return;
     }
-    shownAt = performance.now();
+    item.shownAt = shownAt = performance.now();
     text.value = session.draft(item.segment_id) ?? item.text;
     text.lang = item.language;
     showAbout();
-    showOthers();
+    words.load(item.words, item.language);
     edited();
     sound = item.sound;
     sound.playbackRate = rate;
+    sound.loop = looping;
     sound.ontimeupdate = sound.onseeked = draw;
     sound.onplay = animate;
     sound.onpause = sound.onended = draw;
@@ -76,13 +84,24 @@ export function mount(root) {
     title.removeAttribute("href");
     if (/^https?:\/\//i.test(item.url ?? "")) title.href = item.url;
     const about = [item.language, `${item.seconds.toFixed(1)} s`, item.licence, item.kind];
-    fill(find("tags"), [...about.filter(Boolean), ...item.reasons], (tag) => element("li", tag));
+    if (item.double) about.push("two people decide");
+    const why = item.reasons_in_words;
+    fill(find("tags"), [...about.filter(Boolean), ...why], (tag) => element("li", tag));
+    for (const name of ["before", "after"]) {
+      const near = find(name);
+      near.hidden = !item[name];
+      near.lang = item.language;
+      near.querySelector("span").textContent = item[name] ?? "";
+    }
   }
 
   function showOthers() {
     fill(find("others"), item.others, (other) => {
       const line = element("li");
-      const said = element("span", other.text);
+      const said = element("span");
+      for (const [part, differs] of parts(other.text, text.value, item.language)) {
+        said.append(differs ? element("mark", part) : part);
+      }
       said.dir = "auto";
       said.lang = item.language;
       const use = button("Use", () => {
@@ -100,6 +119,7 @@ export function mount(root) {
     const same = text.value.trim() === item.text.trim();
     find("save-label").textContent = same ? "Accept" : "Save correction";
     session.setDraft(item.segment_id, same ? undefined : text.value);
+    showOthers();
   }
 
   // Told by the session: connection, counts, what could not be saved.
@@ -123,7 +143,9 @@ export function mount(root) {
       typed.rows = 2;
       typed.setAttribute("aria-label", "The text that was not saved");
       const why = element("p", `Not saved (${one.action}): ${one.why}. Your text is kept here:`);
-      line.append(why, typed, button("Dismiss", () => session.dismiss(one.client_id)));
+      const theirs = element("p", one.theirs ? `Theirs: ${one.theirs}` : "");
+      theirs.dir = "auto";
+      line.append(why, typed, theirs, button("Dismiss", () => session.dismiss(one.client_id)));
       return line;
     });
   }
@@ -167,6 +189,12 @@ export function mount(root) {
     speed.textContent = `${rate.toFixed(1)}×`;
   }
 
+  function loop() {
+    looping = sound.loop = !looping;
+    find("loop").setAttribute("aria-pressed", looping);
+    if (looping && sound.paused) start();
+  }
+
   function animate() {
     draw();
     if (!sound.paused) requestAnimationFrame(animate);
@@ -175,6 +203,7 @@ export function mount(root) {
   function draw() {
     const at = sound.currentTime;
     waveform.moveTo(duration() ? at / duration() : 0);
+    words.moveTo(at);
     clock.textContent = `${at.toFixed(1)} / ${duration().toFixed(1)} s`;
     find("play-label").textContent = sound.paused ? "Play" : "Pause";
     wave.setAttribute("aria-valuemax", duration().toFixed(1));
@@ -203,6 +232,25 @@ export function mount(root) {
     session.decide("reject", text.value, reason);
   }
 
+  // Cut where the sound is, and the text where its cursor is.
+  function split() {
+    if (!ready()) return;
+    const texts = [text.value.slice(0, text.selectionStart), text.value.slice(text.selectionStart)];
+    if (texts.some((one) => !one.trim())) {
+      status.textContent = "To split, put the cursor into the text between two words, and stop the sound there.";
+      return;
+    }
+    session.split(item.start_ms + Math.round(sound.currentTime * 1000), texts.map((one) => one.trim()));
+  }
+
+  function merge() {
+    if (ready()) session.merge();
+  }
+
+  function undo() {
+    session.undo();
+  }
+
   function askReason() {
     if (!ready()) return;
     const reasons = Object.entries(session.info.reasons);
@@ -224,14 +272,18 @@ export function mount(root) {
     { code: "Shift+Tab", label: "Shift Tab", says: "two seconds back", where: "text", run: () => seek(sound.currentTime - 2) },
     { code: "Escape", label: "Esc", says: "leave the text", where: "text", run: () => wave.focus() },
     { code: "Space", label: "Space", says: "play or pause", where: "page", run: playOrPause },
-    { code: "ArrowLeft", label: "←", says: "one second back", where: "page", run: () => seek(sound.currentTime - 1) },
-    { code: "ArrowRight", label: "→", says: "one second on", where: "page", run: () => seek(sound.currentTime + 1) },
+    { code: "ArrowLeft", label: "←", says: "two seconds back", where: "page", run: () => seek(sound.currentTime - 2) },
+    { code: "ArrowRight", label: "→", says: "two seconds on", where: "page", run: () => seek(sound.currentTime + 2) },
     { code: "KeyR", label: "R", says: "replay from the start", where: "page", run: replay },
+    { code: "KeyL", label: "L", says: "play again and again, or no longer", where: "page", run: loop },
     { code: "BracketLeft", label: "[", says: "slower", where: "page", run: () => setRate(rate - SPEED_STEP) },
     { code: "BracketRight", label: "]", says: "faster", where: "page", run: () => setRate(rate + SPEED_STEP) },
     { code: "KeyE", label: "E", says: "edit the text", where: "page", run: () => text.focus() },
     { code: "KeyX", label: "X", says: "reject, with a reason", where: "page", run: askReason, once: true },
     { code: "KeyS", label: "S", says: "skip; it comes again at the end", where: "page", run: skip, once: true },
+    { code: "KeyZ", label: "Z", says: "take the last decision back", where: "page", run: undo, once: true, always: true },
+    { code: "KeyC", label: "C", says: "cut in two, at the sound's place and the text's cursor", where: "page", run: split, once: true },
+    { code: "KeyM", label: "M", says: "join with the next segment", where: "page", run: merge, once: true },
     { code: "Shift+Slash", label: "?", says: "this list", where: "page", run: () => help.showModal() },
   ];
 
@@ -250,7 +302,7 @@ export function mount(root) {
     const modifiers = (event.ctrlKey || event.metaKey ? "Mod+" : "") + (event.shiftKey ? "Shift+" : "");
     const code = event.key === "?" ? "Shift+Slash" : modifiers + event.code.replace("Numpad", "");
     const key = keys.find((one) => one.code === code && one.where !== (inText ? "page" : "text"));
-    if (!key || item === null) return;
+    if (!key || (item === null && !key.always)) return;
     event.preventDefault();
     event.stopPropagation();
     if (!(key.once && event.repeat)) key.run();
@@ -266,6 +318,8 @@ export function mount(root) {
     save,
     reject: askReason,
     skip,
+    loop,
+    undo,
     help: () => help.showModal(),
     look: () => session.look(),
     close: () => (rejecting.close(), help.close()),

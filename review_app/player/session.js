@@ -5,6 +5,7 @@
 // requests go through one loop, so that no two of them can bring the same segment.
 
 const RETRY_MS = 2000;
+const RENEW_MS = 60_000; // a third of the time for which the server keeps a segment for us
 
 async function call(path, body) {
   const response = await fetch(path, {
@@ -14,9 +15,9 @@ async function call(path, body) {
     keepalive: Boolean(body), // a decision arrives even when the tab is closed at once
   });
   if (response.ok) return response.json();
-  const { detail } = await response.json().catch(() => ({}));
+  const { detail, theirs } = await response.json().catch(() => ({}));
   const message = typeof detail === "string" ? detail : `the server answered ${response.status}`;
-  throw Object.assign(new Error(message), { status: response.status });
+  throw Object.assign(new Error(message), { status: response.status, theirs });
 }
 
 // The browser's storage under one workspace's and reviewer's name. Where it fails (a private window,
@@ -44,7 +45,7 @@ class Store {
 }
 
 export class Session {
-  // `screen` is told of changes: show(item or null), prepare(item), changed().
+  // `screen` is told of changes: show(item or null), prepare(item), changed(), say(words).
   constructor(screen) {
     this.screen = screen;
     this.current = null;
@@ -55,6 +56,10 @@ export class Session {
     this.trouble = null; // why the server cannot be reached
     this.info = null;
     this.store = null;
+    setInterval(() => {
+      if (!document.hidden) this.tell("/api/v1/renew", this.leases());
+    }, RENEW_MS);
+    addEventListener("pagehide", () => this.tell("/api/v1/release", this.leases()));
   }
 
   get outbox() {
@@ -81,11 +86,12 @@ export class Session {
 
   // The text goes along with every action, so that it can be shown again if the server refuses.
   decide(action, text, reason = null) {
-    const { segment_id, transcript_id } = this.current;
+    const { segment_id, transcript_id, version, lease, shownAt } = this.current;
     const client_id = crypto.randomUUID();
+    const lead_ms = Math.round(performance.now() - shownAt);
     this.store.set("outbox", [
       ...this.outbox,
-      { client_id, segment_id, transcript_id, action, text, reason },
+      { client_id, segment_id, transcript_id, version, lease, lead_ms, action, text, reason },
     ]);
     this.current = this.upcoming;
     this.upcoming = null;
@@ -135,11 +141,67 @@ export class Session {
     } catch (error) {
       if (!(error.status >= 400 && error.status < 500)) throw error;
       if (decision.action !== "skip") {
-        this.store.set("kept", [...this.kept, { ...decision, why: error.message }]);
+        const { message, theirs } = error;
+        this.store.set("kept", [...this.kept, { ...decision, why: message, theirs: theirs?.after }]);
       }
     }
     this.store.set("outbox", this.outbox.filter((one) => one.client_id !== decision.client_id));
     if (decision.action !== "skip") this.setDraft(decision.segment_id, undefined);
+  }
+
+  // Take back our newest decision; what was before us comes after it.
+  undo() {
+    return this.change("/api/v1/undo", {}, ([item]) => [item, this.current]);
+  }
+
+  // Cut the segment at a time of its recording; the texts are those before and after.
+  split(at_ms, texts) {
+    return this.change("/api/v1/split", { ...this.claim(), at_ms, texts }, (items) => items);
+  }
+
+  // Make one of the segment and the next one of its recording.
+  merge() {
+    return this.change("/api/v1/merge", this.claim(), ([item]) => [item, this.upcoming]);
+  }
+
+  claim() {
+    const { segment_id, version, lease } = this.current;
+    return { segment_id, version, lease };
+  }
+
+  // Ask for other segments than those that we have; `then` tells which two come now.
+  async change(path, body, then) {
+    if (this.running || this.outbox.length) {
+      this.screen.say("Still saving. Try again in a moment.");
+      return;
+    }
+    this.running = true;
+    try {
+      const reply = await call(path, body);
+      const items = reply.items ?? [reply.item];
+      const before = [this.current, this.upcoming];
+      const [current, upcoming = null] = then(items);
+      [this.current, this.upcoming] = [current, upcoming];
+      const left = before.filter((one) => one?.lease && one !== current && one !== upcoming);
+      this.tell("/api/v1/release", left.map((one) => one.lease));
+      for (const item of items) this.screen.prepare(item);
+      this.screen.show(current);
+      this.exhausted = false;
+    } catch (error) {
+      this.screen.say(error.message);
+    } finally {
+      this.running = false;
+      this.run();
+    }
+  }
+
+  leases() {
+    return [this.current, this.upcoming].map((one) => one?.lease).filter(Boolean);
+  }
+
+  // A request whose answer does not matter.
+  tell(path, leases) {
+    if (leases.length) call(path, { leases }).catch(() => {});
   }
 
   held() {
