@@ -121,7 +121,12 @@ def next_segment(
                 last_skip
             )
         )
-    return session.get(Segment, found) if found is not None else None
+    if found is None:
+        return None
+    # Where rows are locked, somebody may have taken it between the look and the lock.
+    if leases.holder(session, found, reviewer, time() if at is None else at) is not None:
+        return next_segment(session, reviewer, (*exclude, found), filters, at)
+    return session.get(Segment, found)
 
 
 def _wanted(filters: Filters) -> list[ColumnElement[bool]]:
@@ -284,7 +289,9 @@ def find(session: Session, segment_id: str) -> Segment:
     Raises:
         UnknownSegment: no such segment.
     """
-    # Where the database has row locks, two reviewers of one segment wait for each other here.
+    # Where the database has row locks, two reviewers of one segment wait for each other here, in
+    # the order in which a segment is handed out: its place in the queue first.
+    session.execute(select(Waiting.segment_id).filter_by(segment_id=segment_id).with_for_update())
     segment = session.get(Segment, segment_id, with_for_update=True)
     if segment is None:
         raise UnknownSegment(
