@@ -19,6 +19,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ def measure(options: argparse.Namespace) -> list[Figure]:
         figure("label", "faster-whisper, text alone"),
         figure("label", "generate"),
         figure("one pass", "generate"),
+        figure("one pass, no subtitles", "generate"),
         figure("one pass", "generate, then align"),
     ]
 
@@ -140,6 +142,10 @@ def _prepared(
         for windows in read:
             whisper(windows)
 
+    def without_subtitles() -> None:
+        for windows in read:
+            whisper([replace(window, text=None) for window in windows])
+
     def alone(*passes: Callable[[Any, list[Any]], None]) -> Callable[[], None]:
         def run() -> None:
             for features, windows in each():
@@ -150,6 +156,7 @@ def _prepared(
 
     return {
         "one pass": one_pass,
+        "one pass, no subtitles": without_subtitles,
         "generate": alone(generate),
         "generate, then align": alone(generate, align),
     }
