@@ -1,6 +1,7 @@
 """A catalogue with segments to review, and a client of the app."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,6 +53,7 @@ def add_segment(workspace: Workspace, catalogue: Catalogue) -> AddSegment:
         verdict: str | None = None,
         reasons: tuple[str, ...] = (),
         subtitle: str | None = None,
+        words: list[list[Any]] | None = None,
     ) -> str:
         key = segment_id("files:tone", start_ms, end_ms)
         with catalogue.session() as session:
@@ -64,7 +66,9 @@ def add_segment(workspace: Workspace, catalogue: Catalogue) -> AddSegment:
             if text is not None:
                 score = Score(name="avg_logprob", value=logprob)
                 segment.transcripts.append(
-                    Transcript(kind="pseudo", origin="small@1234", text=text, scores=[score])
+                    Transcript(
+                        kind="pseudo", origin="small@1234", text=text, words=words, scores=[score]
+                    )
                 )
             if verdict is not None:
                 segment.verdict = Verdict(

@@ -173,6 +173,106 @@ def test_the_sound_plays_seeks_and_obeys_the_keys_of_any_layout(
         expect(page.locator(".js-speed")).to_have_text("1.1×")
 
 
+def test_a_decision_is_taken_back_and_made_again(
+    app: FastAPI,
+    page: Any,
+    shown: Callable[[str], None],
+    decisions: Callable[[], Decisions],
+    add_segment: AddSegment,
+) -> None:
+    add_segment("the plane", 0, 9000, verdict="review")
+    add_segment("the delta", 9000, 14_000, verdict="review")
+    with running(app) as url:
+        page.goto(url)
+        shown("the plane")
+        page.keyboard.press("Control+Enter")
+        shown("the delta")
+        assert len(decisions()) == 1
+        page.keyboard.press("Escape")
+        page.keyboard.press("z")
+        shown("the plane")
+        page.keyboard.press("e")
+        page.keyboard.press("End")
+        page.keyboard.type("s")
+        page.keyboard.press("Control+Enter")
+        shown("the delta")
+        page.keyboard.press("Control+Enter")
+        expect(page.get_by_text("Everything is reviewed.")).to_be_visible()
+        page.keyboard.press("z")  # also where there is nothing left
+        shown("the delta")
+        made = [action for action, *_ in decisions()]
+        assert made == ["accept", "undo", "correct", "accept", "undo"]
+
+
+def test_a_segment_is_split_at_the_cursor_and_merged_again(
+    app: FastAPI,
+    page: Any,
+    shown: Callable[[str], None],
+    catalogue: Catalogue,
+    add_segment: AddSegment,
+) -> None:
+    add_segment("the plane below us", 0, 10_000, verdict="review")
+    with running(app) as url:
+        page.goto(url)
+        shown("the plane below us")
+        page.keyboard.press("Tab")  # stops the sound
+        for _ in range(len("the plane")):
+            page.keyboard.press("ArrowRight")
+        page.keyboard.press("Escape")
+        page.locator(".js-wave").click(position={"x": 300, "y": 40})
+        page.keyboard.press("c")
+        shown("the plane")
+        with catalogue.session() as session:
+            first, second = session.scalars(select(Segment).order_by(Segment.start_ms))
+            assert (first.start_ms, second.end_ms) == (0, 10_000)
+            assert 1000 < first.end_ms == second.start_ms < 9000
+        page.keyboard.press("m")
+        shown("the plane below us")
+        with catalogue.session() as session:
+            (whole,) = session.scalars(select(Segment))
+            assert (whole.start_ms, whole.end_ms) == (0, 10_000)
+
+
+def test_words_show_how_sure_the_model_was_follow_the_sound_and_lead_to_it(
+    app: FastAPI, page: Any, shown: Callable[[str], None], add_segment: AddSegment
+) -> None:
+    words = [[0, 6000, "the", 0.95], [6000, 12_000, "plain", 0.3], [12_000, 18_000, "here", 0.7]]
+    add_segment("the plain here", 0, 20_000, words=words, subtitle="the plane here")
+    with running(app) as url:
+        page.goto(url)
+        shown("the plain here")
+        line = page.locator(".js-words button")
+        assert [one.get_attribute("data-sure") for one in line.all()] == ["yes", "no", "half"]
+        expect(page.locator(".js-words [data-now]")).to_have_text("the")
+        line.nth(2).click()
+        expect(page.locator(".js-words [data-now]")).to_have_text("here")
+        expect(page.locator(".js-others mark")).to_have_text("plane")
+        page.locator(".js-text").fill("the plane here")
+        expect(page.locator(".js-others mark")).to_have_count(0)
+
+
+def test_two_reviewers_never_get_the_same_segment_and_a_closed_tab_holds_none(
+    app: FastAPI,
+    page: Any,
+    workspace: Workspace,
+    shown: Callable[[str], None],
+    add_segment: AddSegment,
+) -> None:
+    for number in range(3):
+        add_segment(f"segment {number}", number * 5000, number * 5000 + 5000 - number)
+    other = page.context.browser.new_context().new_page()
+    with running(app) as url, running(create_app(workspace, "Second")) as second:
+        page.goto(url)
+        shown("segment 0")  # and segment 1 is ready
+        other.goto(second)
+        other.wait_for_function("document.querySelector('.js-text')?.value === 'segment 2'")
+        page.goto("about:blank")
+        other.wait_for_timeout(1000)
+        other.locator("[data-do=save]").click()
+        other.wait_for_function("document.querySelector('.js-text')?.value === 'segment 0'")
+    other.context.close()
+
+
 def test_hostile_transcripts_are_shown_as_text(
     app: FastAPI, page: Any, shown: Callable[[str], None], add_segment: AddSegment
 ) -> None:
