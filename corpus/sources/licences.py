@@ -11,6 +11,8 @@ YOUTUBE_CC = "Creative Commons Attribution license (reuse allowed)"
 
 _OPEN = re.compile(r"CC0-1\.0|CC-PDM-1\.0|CC-BY(-SA)?(-\d\.\d(-[A-Z]+)?)?")
 
+_IDENTIFIER = re.compile(r"CC0-1\.0|CC-PDM-1\.0|CC-BY(-NC)?(-SA|-ND)?(-\d\.\d(-[A-Z]{2,3})?)?")
+
 _ADDRESS = re.compile(
     r"https?://(?:www\.)?creativecommons\.org/(?:licenses|publicdomain)/"
     r"(?P<code>[a-z-]+)/(?P<version>\d\.\d)(?:/(?P<port>[a-z]{2,3}))?(?:/(?:deed|legalcode)[\w.-]*)?/?",
@@ -44,10 +46,12 @@ def spdx(raw: str | None) -> str | None:
     """The SPDX identifier of a licence as written, or None where it is not a known open form.
 
     Understood are addresses at creativecommons.org, names ("Creative Commons Attribution-ShareAlike
-    4.0 International"), codes ("cc-by-4.0", "CC0") and YouTube's own wording. A name without
-    version gives an identifier without one, such as ``CC-BY``.
+    4.0 International"), codes ("cc-by-4.0", "CC0"), identifiers themselves and YouTube's own
+    wording. A name without version gives an identifier without one, such as ``CC-BY``.
     """
     text = (raw or "").strip()
+    if _IDENTIFIER.fullmatch(text.upper()):
+        return text.upper()
     if text.replace("licence", "license") == YOUTUBE_CC:  # where the interface is British
         return "CC-BY-3.0"
     if address := _ADDRESS.fullmatch(text):

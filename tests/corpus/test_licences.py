@@ -51,6 +51,7 @@ def test_a_licence_as_written_gives_its_spdx_identifier(
 )
 def test_licences_that_allow_cutting_and_passing_on_are_open(identifier: str) -> None:
     assert is_open(identifier)
+    assert spdx(identifier) == spdx(identifier.lower()) == identifier
 
 
 @pytest.mark.parametrize(
