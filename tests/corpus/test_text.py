@@ -15,6 +15,8 @@ MARKED = {
     "Arabic": "اَلْعَرَبِيَّةُ",
 }
 
+WRITTEN = MARKED | {"Georgian": "დედა ენა არის ძალიან ლამაზი", "Chinese": "我们今天去河边看船"}
+
 # Where normal forms go wrong: marks, joiners, Hangul, ligatures, full width, apostrophes, controls.
 AWKWARD = st.text(
     st.sampled_from(
@@ -38,6 +40,18 @@ class TestNormalise:
     def test_combining_marks_stay(self, text: str) -> None:
         assert marks(text)
         assert marks(normalise(text)) == marks(text)
+
+    @pytest.mark.parametrize("text", WRITTEN.values(), ids=WRITTEN.keys())
+    def test_no_word_of_a_script_is_lost_or_equals_a_changed_one(self, text: str) -> None:
+        words = text.split()
+        assert len(normalise(text).split()) == len(words)
+        kept = normalise(text)
+        assert error_rates([kept], [kept]).wer == 0.0
+        for i, character in enumerate(text):
+            if character != " ":
+                other = words[-1][0] if character != words[-1][0] else words[-1][1]
+                changed = text[:i] + other + text[i + 1 :]
+                assert error_rates([kept], [normalise(changed)]).wer > 0.0, changed
 
     @given(st.sampled_from(sorted(MARKED.values())), st.data())
     def test_a_missing_mark_is_an_error(self, text: str, data: st.DataObject) -> None:
