@@ -2,359 +2,438 @@
 //
 // A transcript comes from the web, so texts reach the page through textContent and value only.
 
-import { parts } from "./diff.js";
+import { showHistory, showNear, showOthers, showTags, showTitle, standing } from "./about.js";
+import { timeAt } from "./caret.js";
+import { button, element, fill } from "./dom.js";
+import { showKept } from "./kept.js";
+import { digit, pressed } from "./keys.js";
+import { Media } from "./media.js";
+import { direction } from "./script.js";
 import { Session } from "./session.js";
+import { Sound } from "./sound.js";
 import { Waveform } from "./waveform.js";
 import { Words } from "./words.js";
 
-const RESUME_REWIND_SECONDS = 0.5; // playing on after a pause repeats this much
-const MIN_SPEED = 0.5;
-const MAX_SPEED = 2;
 const SPEED_STEP = 0.1;
+const JUMP_SECONDS = 2;
+const NUDGE_MS = 20; // the grid of a data set's times
+const MIN_SEGMENT_MS = 100;
+const MAX_SEGMENT_MS = 30_000;
+const BOUND_REACH = 0.3; // seconds heard on either side of a bound that was moved
+const CURSOR_REACH = 0.75; // and of the cursor
 const SETTLE_MS = 300; // a key hit twice does not decide the next segment as well
 
 export function mount(root) {
   const find = (name) => root.querySelector(`.js-${name}`);
-  const [text, wave, play, speed, clock, status] =
-    ["text", "wave", "play", "speed", "clock", "status"].map(find);
-  const [work, empty, kept, rejecting, help] =
-    ["work", "empty", "kept", "reject", "help"].map(find);
-  const waveform = new Waveform(wave, (part) => seek(part * duration()));
-  const words = new Words(find("words"), (seconds) => {
-    seek(seconds);
-    start();
-  });
-  const session = new Session({ show, prepare, changed, say: (told) => (status.textContent = told) });
-  let sound = new Audio();
+  const [text, wave, status, notice] = ["text", "wave", "status", "notice"].map(find);
+  const [work, empty, rejecting, help, filtering] = ["work", "empty", "reject", "help", "filter"].map(find);
+  const edges = { start: find("start"), end: find("end") };
+  const say = (told) => (status.textContent = told);
+  const session = new Session({ show, prepare, changed, say, alive: () => root.isConnected });
+  const sound = new Sound({ moved: draw, failed: say });
+  const waveform = new Waveform(wave, edges, { seek: (at) => sound.seek(at), drag, drop: playBound });
+  const words = new Words(find("words"), (at) => (sound.seek(at), sound.play()));
   let item = null;
-  let rate = 1;
-  let looping = false;
+  let bounds = null; // of the segment in its recording, in milliseconds, as they are here
   let shownAt = 0;
 
   // --- what is shown
 
   function prepare(next) {
-    next.sound = new Audio(next.audio);
-    next.sound.preload = "auto";
-    next.bars = session.peaks(next).catch(() => []);
+    next.media = new Media(next);
+    next.media.load().catch(() => {}); // tried again when it is shown
   }
 
   function show(next) {
-    sound.pause();
-    rejecting.close();
-    const typed = document.activeElement === text || item === null;
+    const typed = document.activeElement === text || (item === null && !onPhone());
+    sound.unload();
+    for (const dialog of [rejecting, filtering]) dialog.close();
     item = next;
     work.hidden = item === null;
     empty.hidden = item !== null;
     if (item === null) {
+      bounds = null;
+      find("title").textContent = "";
+      find("title").removeAttribute("href");
+      find("tags").replaceChildren();
       changed();
       return;
     }
     item.shownAt = shownAt = performance.now();
-    text.value = session.draft(item.segment_id) ?? item.text;
+    const draft = session.draft(item.segment_id);
+    text.value = draft.text ?? item.text;
     text.lang = item.language;
-    showAbout();
-    words.load(item.words, item.language);
+    text.dir = direction(item.language);
+    showTitle(find("title"), item);
+    showTags(find("tags"), item);
+    for (const name of ["before", "after"]) showNear(find(name), item[name], item.language);
+    showPast();
+    words.load(item.words ?? [], item.language);
+    say("");
+    loadSound();
+    setBounds(draft.start_ms ?? startMs(), draft.end_ms ?? endMs());
     edited();
-    sound = item.sound;
-    sound.playbackRate = rate;
-    sound.loop = looping;
-    sound.ontimeupdate = sound.onseeked = draw;
-    sound.onplay = animate;
-    sound.onpause = sound.onended = draw;
-    sound.onerror = () => (status.textContent = "The sound of this segment cannot be loaded.");
-    status.textContent = "";
-    waveform.load([]);
-    const loading = item;
-    item.bars.then((peaks) => {
-      if (loading === item) waveform.load(peaks);
-    });
-    draw();
     changed();
     if (typed) {
       text.focus({ preventScroll: true });
       text.setSelectionRange(0, 0);
     }
-    start();
+    sound.play();
   }
 
-  function showAbout() {
-    const title = find("title");
-    title.textContent = item.title;
-    title.removeAttribute("href");
-    if (/^https?:\/\//i.test(item.url ?? "")) title.href = item.url;
-    const about = [item.language, `${item.seconds.toFixed(1)} s`, item.licence, item.kind];
-    if (item.double) about.push("two people decide");
-    const why = item.reasons_in_words;
-    fill(find("tags"), [...about.filter(Boolean), ...why], (tag) => element("li", tag));
-    for (const name of ["before", "after"]) {
-      const near = find(name);
-      near.hidden = !item[name];
-      near.lang = item.language;
-      near.querySelector("span").textContent = item[name] ?? "";
-    }
+  function loadSound() {
+    const tail = (item.context_after_ms ?? 0) / 1000;
+    const { media } = item;
+    sound.load(media, item.seconds, tail);
+    waveform.load(-media.head, item.seconds + tail);
+    media.load().then(() => media.peaks).then(
+      (peaks) => media === item?.media && waveform.setPeaks(peaks),
+      () => {}, // playing tells
+    );
   }
 
-  function showOthers() {
-    fill(find("others"), item.others, (other) => {
-      const line = element("li");
-      const said = element("span");
-      for (const [part, differs] of parts(other.text, text.value, item.language)) {
-        said.append(differs ? element("mark", part) : part);
-      }
-      said.dir = "auto";
-      said.lang = item.language;
-      const use = button("Use", () => {
-        text.value = other.text;
-        edited();
-        text.focus();
-      });
-      use.setAttribute("aria-label", `Use the ${other.kind} transcript`);
-      line.append(element("b", other.kind), said, use);
-      return line;
-    });
+  function showPast() {
+    const made = item.history ?? [];
+    find("past").hidden = made.length === 0;
+    find("past-count").textContent = made.length;
+    showHistory(find("history"), item, (id) => session.revert(id));
   }
 
   function edited() {
-    const same = text.value.trim() === item.text.trim();
-    find("save-label").textContent = same ? "Accept" : "Save correction";
-    session.setDraft(item.segment_id, same ? undefined : text.value);
-    showOthers();
+    const changedText = text.value.trim() !== item.text.trim();
+    const label = changedText ? "Save correction" : moved() ? "Accept new bounds" : "Accept";
+    find("save-label").textContent = label;
+    const draft = { ...(changedText && { text: text.value }), ...(moved() && bounds) };
+    session.setDraft(item.segment_id, changedText || moved() ? draft : undefined);
+    showOthers(find("others"), item, text.value, use);
   }
 
-  // Told by the session: connection, counts, what could not be saved.
+  function use(other) {
+    text.value = other;
+    edited();
+    text.focus();
+  }
+
+  // Told by the session: connection, counts, other tabs, what could not be saved.
   function changed() {
     const unsaved = session.outbox.length;
-    const { waiting, trouble } = session;
+    const { waiting, trouble, filters } = session;
+    const filtered = Object.values(filters).length > 0;
+    const state = trouble ? "offline" : unsaved ? "saving" : "saved";
     find("count").textContent = waiting === null ? "" : `${waiting.toLocaleString()} waiting`;
-    find("saved").textContent = trouble ? "offline" : unsaved ? "saving" : "saved";
-    find("dot").dataset.state = trouble ? "offline" : unsaved ? "saving" : "saved";
+    find("saved").textContent = state;
+    find("dot").dataset.state = state;
     find("saved").title = trouble ?? "";
+    find("filter-label").textContent = filtered ? "Filtered" : "Filter";
     find("empty-text").textContent = trouble
       ? `The server cannot be reached (${trouble}). Trying again; nothing is lost.`
-      : session.exhausted ? "Everything is reviewed." : "Loading…";
+      : !session.exhausted ? "Loading…"
+      : filtered ? "Nothing is left of what the filter wants." : "Everything is reviewed.";
+    showNotice();
+    const kept = find("kept");
     if (kept.childElementCount === session.kept.length) return; // an alert is read out once
-    kept.hidden = session.kept.length === 0;
-    fill(kept, session.kept, (one) => {
-      const line = element("div");
-      const typed = element("textarea", one.text);
-      typed.readOnly = true;
-      typed.dir = "auto";
-      typed.rows = 2;
-      typed.setAttribute("aria-label", "The text that was not saved");
-      const why = element("p", `Not saved (${one.action}): ${one.why}. Your text is kept here:`);
-      const theirs = element("p", one.theirs ? `Theirs: ${one.theirs}` : "");
-      theirs.dir = "auto";
-      line.append(why, typed, theirs, button("Dismiss", () => session.dismiss(one.client_id)));
-      return line;
-    });
+    showKept(kept, session.kept, { open: reopen, dismiss: (one) => session.dismiss(one.client_id) });
+  }
+
+  function showNotice() {
+    const tabs = session.tabs;
+    const others = tabs.others.size;
+    const mine = item && session.info && standing(item, session.info.reviewer);
+    const told = !item ? ""
+      : item.held_by ? `${item.held_by} has this segment before them. You can hear it; S goes on.`
+      : tabs.taken.includes(item.segment_id)
+        ? "Another tab shows this segment too. Decide it in one of them; what is typed last is kept."
+      : mine ? `You have decided this segment (${mine.action}). N goes on; Z takes your last decision back.`
+      : others ? `Open in ${others + 1} tabs; each has segments of its own.` : "";
+    if (notice.textContent !== told) notice.textContent = told;
+    notice.hidden = !told;
+  }
+
+  // Show a segment again whose text was refused, with that text.
+  function reopen(one) {
+    session.setDraft(one.segment_id, { text: one.text });
+    session.dismiss(one.client_id);
+    session.open(one.segment_id);
+  }
+
+  function draw() {
+    if (!item) return;
+    const { at } = sound;
+    const shown = at.toFixed(1);
+    waveform.moveTo(at);
+    words.moveTo(at);
+    find("clock").textContent = `${shown} / ${item.seconds.toFixed(1)} s`;
+    find("play-label").textContent = sound.paused ? "Play" : "Pause";
+    wave.setAttribute("aria-valuemin", (-sound.head).toFixed(1));
+    wave.setAttribute("aria-valuemax", sound.last.toFixed(1));
+    wave.setAttribute("aria-valuenow", shown);
+    wave.setAttribute("aria-valuetext", `${shown} seconds`);
   }
 
   // --- sound
 
-  function duration() {
-    return Number.isFinite(sound.duration) ? sound.duration : item?.seconds ?? 0;
-  }
-
-  function start() {
-    sound.play().catch((error) => {
-      if (error.name === "NotAllowedError") status.textContent = "Press Tab or Play to listen.";
-    });
-  }
-
-  function playOrPause() {
-    if (!sound.paused) {
-      sound.pause();
-      draw();
-      return;
-    }
-    status.textContent = "";
-    if (!sound.ended) seek(sound.currentTime - RESUME_REWIND_SECONDS);
-    start();
-  }
-
-  function replay() {
-    seek(0);
-    start();
-  }
-
-  function seek(seconds) {
-    sound.currentTime = Math.min(Math.max(0, seconds), duration());
-    draw();
-  }
-
-  function setRate(wanted) {
-    rate = Math.round(Math.min(MAX_SPEED, Math.max(MIN_SPEED, wanted)) * 10) / 10;
-    sound.playbackRate = rate;
-    speed.textContent = `${rate.toFixed(1)}×`;
+  function setRate(rate) {
+    sound.setRate(rate);
+    find("speed").textContent = `${sound.rate.toFixed(1)}×`;
   }
 
   function loop() {
-    looping = sound.loop = !looping;
-    find("loop").setAttribute("aria-pressed", looping);
-    if (looping && sound.paused) start();
+    sound.looping = !sound.looping;
+    find("loop").setAttribute("aria-pressed", sound.looping);
+    if (sound.looping && sound.paused) sound.replay();
   }
 
-  function animate() {
-    draw();
-    if (!sound.paused) requestAnimationFrame(animate);
+  function jump(seconds) {
+    sound.seek(sound.at + seconds);
   }
 
-  function draw() {
-    const at = sound.currentTime;
-    waveform.moveTo(duration() ? at / duration() : 0);
-    words.moveTo(at);
-    clock.textContent = `${at.toFixed(1)} / ${duration().toFixed(1)} s`;
-    find("play-label").textContent = sound.paused ? "Play" : "Pause";
-    wave.setAttribute("aria-valuemax", duration().toFixed(1));
-    wave.setAttribute("aria-valuenow", at.toFixed(1));
-    wave.setAttribute("aria-valuetext", `${at.toFixed(1)} seconds`);
+  // Play around the text's cursor while one types, else around where the sound is.
+  function playAround() {
+    const typing = document.activeElement === text;
+    const part = text.selectionStart / Math.max(1, text.value.length);
+    sound.around(typing ? timeAt(part, item.words ?? [], item.seconds) : sound.at, CURSOR_REACH);
+  }
+
+  // --- bounds
+
+  function startMs() {
+    return item.start_ms ?? 0;
+  }
+
+  function endMs() {
+    return item.end_ms ?? startMs() + Math.round(item.seconds * 1000);
+  }
+
+  function moved() {
+    return bounds.start_ms !== startMs() || bounds.end_ms !== endMs();
+  }
+
+  // Take other bounds, as far as there is sound and a segment may be long.
+  function setBounds(start, end) {
+    const [first, last] = [startMs() - (item.context_before_ms ?? 0), endMs() + (item.context_after_ms ?? 0)];
+    start = Math.max(first, Math.min(start, last - MIN_SEGMENT_MS));
+    end = Math.min(last, Math.max(end, start + MIN_SEGMENT_MS), start + MAX_SEGMENT_MS);
+    bounds = { start_ms: start, end_ms: end };
+    const inSegment = [start, end].map((at) => (at - startMs()) / 1000);
+    sound.setBounds(...inSegment);
+    waveform.setBounds(...inSegment);
+    for (const [index, edge] of [edges.start, edges.end].entries()) {
+      edge.setAttribute("aria-valuemin", ((first - startMs()) / 1000).toFixed(2));
+      edge.setAttribute("aria-valuemax", ((last - startMs()) / 1000).toFixed(2));
+      edge.setAttribute("aria-valuenow", inSegment[index].toFixed(2));
+      edge.setAttribute("aria-valuetext", `${inSegment[index].toFixed(2)} seconds`);
+    }
+    const by = [start - startMs(), end - endMs()].map((ms) => `${ms < 0 ? "−" : "+"}${Math.abs(ms)}`);
+    find("bounds").textContent = moved() ? `start ${by[0]}, end ${by[1]} ms` : "";
+  }
+
+  function setBound(edge, ms) {
+    if (edge === "start") setBounds(Math.min(ms, bounds.end_ms - MIN_SEGMENT_MS), bounds.end_ms);
+    else setBounds(bounds.start_ms, Math.max(ms, bounds.start_ms + MIN_SEGMENT_MS));
+    edited();
+  }
+
+  function drag(edge, seconds) {
+    const steps = Math.round((seconds * 1000 + startMs() - bounds[`${edge}_ms`]) / NUDGE_MS);
+    if (steps) setBound(edge, bounds[`${edge}_ms`] + steps * NUDGE_MS);
+  }
+
+  function nudge(edge, ms) {
+    setBound(edge, bounds[`${edge}_ms`] + ms);
+    playBound(edge);
+  }
+
+  function playBound(edge) {
+    sound.around((bounds[`${edge}_ms`] - startMs()) / 1000, BOUND_REACH);
+  }
+
+  function putBoundsBack() {
+    setBounds(startMs(), endMs());
+    edited();
   }
 
   // --- decisions
 
   function ready() {
-    return item !== null && performance.now() - shownAt > SETTLE_MS;
+    if (item === null || performance.now() - shownAt <= SETTLE_MS) return false;
+    if (item.held_by) say(`${item.held_by} has this segment before them; skip it, or wait.`);
+    return !item.held_by;
   }
 
   function save() {
     if (!ready()) return;
     const said = text.value.trim();
-    if (said) session.decide(said === item.text.trim() ? "accept" : "correct", said);
-    else status.textContent = "There is no text. Type what is said, or reject the segment.";
+    const action = said === item.text.trim() ? "accept" : "correct";
+    if (said) session.decide(action, said, { bounds: moved() ? bounds : {} });
+    else say("There is no text. Type what is said, or reject the segment.");
   }
 
   function skip() {
-    if (ready()) session.decide("skip", text.value);
+    if (item?.held_by) session.pass();
+    else if (ready()) session.decide("skip", text.value);
   }
 
-  function reject(reason) {
-    session.decide("reject", text.value, reason);
+  // Go on; what is decided already is not skipped.
+  function next() {
+    if (item && standing(item, session.info.reviewer)) session.pass();
+    else skip();
   }
 
   // Cut where the sound is, and the text where its cursor is.
   function split() {
-    if (!ready()) return;
+    if (!ready() || !wholeBounds()) return;
     const texts = [text.value.slice(0, text.selectionStart), text.value.slice(text.selectionStart)];
     if (texts.some((one) => !one.trim())) {
-      status.textContent = "To split, put the cursor into the text between two words, and stop the sound there.";
+      say("To split, put the cursor into the text between two words, and stop the sound there.");
       return;
     }
-    session.split(item.start_ms + Math.round(sound.currentTime * 1000), texts.map((one) => one.trim()));
+    session.split(startMs() + Math.round(sound.at * 1000), texts.map((one) => one.trim()));
   }
 
   function merge() {
-    if (ready()) session.merge();
+    if (!ready() || !wholeBounds()) return;
+    if (text.value.trim() === item.text.trim()) session.merge();
+    else say("The text has changes that joining would lose. Save them, or join first.");
   }
 
-  function undo() {
-    session.undo();
+  // A split and a merge are of the segment as it was cut.
+  function wholeBounds() {
+    if (moved()) say("The bounds are moved. Save them first, or put them back with Y.");
+    return !moved();
   }
 
   function askReason() {
     if (!ready()) return;
     const reasons = Object.entries(session.info.reasons);
-    fill(find("reasons"), reasons, ([reason, words], index) => {
+    fill(find("reasons"), reasons, ([reason, said], index) => {
       const line = element("li");
-      const choice = button(words, () => reject(reason));
-      choice.append(" ", element("kbd", index + 1));
+      const choice = button(said, () => session.decide("reject", text.value, { reason }));
+      if (index < 10) choice.append(" ", element("kbd", (index + 1) % 10));
       line.append(choice);
       return line;
     });
     rejecting.showModal();
   }
 
-  // --- keys: physical ones, so that they work in every keyboard layout
+  function askFilter() {
+    if (!session.store) return;
+    const form = find("filters");
+    for (const field of form.elements) {
+      if (field.type === "checkbox") field.checked = field.name in session.filters;
+      else if (field.name) field.value = session.filters[field.name] ?? "";
+    }
+    filtering.showModal();
+  }
+
+  function filter(event) {
+    event.preventDefault();
+    const wanted = [...new FormData(event.target)].map(([name, value]) => [name, value.trim()]);
+    filtering.close();
+    session.setFilters(Object.fromEntries(wanted.filter(([, value]) => value)));
+  }
+
+  // --- keys
 
   const keys = [
-    { code: "Mod+Enter", label: "Ctrl Enter", says: "accept, or save the correction, and go on", run: save, once: true },
-    { code: "Tab", label: "Tab", says: "play or pause", where: "text", run: playOrPause },
-    { code: "Shift+Tab", label: "Shift Tab", says: "two seconds back", where: "text", run: () => seek(sound.currentTime - 2) },
-    { code: "Escape", label: "Esc", says: "leave the text", where: "text", run: () => wave.focus() },
-    { code: "Space", label: "Space", says: "play or pause", where: "page", run: playOrPause },
-    { code: "ArrowLeft", label: "←", says: "two seconds back", where: "page", run: () => seek(sound.currentTime - 2) },
-    { code: "ArrowRight", label: "→", says: "two seconds on", where: "page", run: () => seek(sound.currentTime + 2) },
-    { code: "KeyR", label: "R", says: "replay from the start", where: "page", run: replay },
-    { code: "KeyL", label: "L", says: "play again and again, or no longer", where: "page", run: loop },
-    { code: "BracketLeft", label: "[", says: "slower", where: "page", run: () => setRate(rate - SPEED_STEP) },
-    { code: "BracketRight", label: "]", says: "faster", where: "page", run: () => setRate(rate + SPEED_STEP) },
-    { code: "KeyE", label: "E", says: "edit the text", where: "page", run: () => text.focus() },
-    { code: "KeyX", label: "X", says: "reject, with a reason", where: "page", run: askReason, once: true },
-    { code: "KeyS", label: "S", says: "skip; it comes again at the end", where: "page", run: skip, once: true },
-    { code: "KeyZ", label: "Z", says: "take the last decision back", where: "page", run: undo, once: true, always: true },
-    { code: "KeyC", label: "C", says: "cut in two, at the sound's place and the text's cursor", where: "page", run: split, once: true },
-    { code: "KeyM", label: "M", says: "join with the next segment", where: "page", run: merge, once: true },
-    { code: "Shift+Slash", label: "?", says: "this list", where: "page", run: () => help.showModal() },
+    { code: "Mod+Enter", label: "Ctrl Enter", says: "accept, or save the correction", in: "both", run: save, once: true },
+    { code: "KeyX", label: "X", says: "reject; a digit gives the reason", run: askReason, once: true },
+    { code: "KeyS", label: "S", says: "skip; it comes again at the end", run: skip, once: true },
+    { code: "KeyZ", label: "Z", says: "take the last decision back", run: () => session.undo(), once: true, always: true },
+    { code: "KeyB", label: "B", says: "back to the segment before", run: () => session.previous(), once: true, always: true },
+    { code: "KeyN", label: "N", says: "on to the next", run: next, once: true },
+    { code: "KeyC", label: "C", says: "cut in two, at the sound's place and the text's cursor", run: split, once: true },
+    { code: "KeyM", label: "M", says: "join with the next segment", run: merge, once: true },
+    { code: "KeyU", label: "U", says: `start ${NUDGE_MS} ms earlier`, run: () => nudge("start", -NUDGE_MS) },
+    { code: "KeyI", label: "I", says: `start ${NUDGE_MS} ms later`, run: () => nudge("start", NUDGE_MS) },
+    { code: "KeyO", label: "O", says: `end ${NUDGE_MS} ms earlier`, run: () => nudge("end", -NUDGE_MS) },
+    { code: "KeyP", label: "P", says: `end ${NUDGE_MS} ms later`, run: () => nudge("end", NUDGE_MS) },
+    { code: "KeyY", label: "Y", says: "put the bounds back", run: putBoundsBack },
+    { code: "Tab", label: "Tab", says: "play or pause, in the text", in: "text", run: () => sound.toggle() },
+    { code: "Space", label: "Space", says: "play or pause, outside the text", in: "page", run: () => sound.toggle() },
+    { code: "Shift+Tab", label: "Shift Tab", says: "two seconds back, in the text", in: "text", run: () => jump(-JUMP_SECONDS) },
+    { code: "ArrowLeft", label: "←", says: "two seconds back", in: "page", run: () => jump(-JUMP_SECONDS) },
+    { code: "ArrowRight", label: "→", says: "two seconds on", in: "page", run: () => jump(JUMP_SECONDS) },
+    { code: "KeyK", label: "K", says: "two seconds on", run: () => jump(JUMP_SECONDS) },
+    { code: "KeyJ", label: "J", says: "two seconds back", run: () => jump(-JUMP_SECONDS) },
+    { code: "KeyR", label: "R", says: "replay from the start", run: () => sound.replay() },
+    { code: "KeyL", label: "L", says: "play again and again, or no longer", run: loop },
+    { code: "KeyA", label: "A", says: "play around the cursor", run: playAround },
+    { code: "BracketLeft", label: "[", says: "slower", run: () => setRate(sound.rate - SPEED_STEP) },
+    { code: "BracketRight", label: "]", says: "faster", run: () => setRate(sound.rate + SPEED_STEP) },
+    { code: "KeyE", label: "E", says: "edit the text", in: "page", run: () => text.focus() },
+    { code: "Escape", label: "Esc", says: "leave the text", in: "text", run: () => wave.focus() },
+    { code: "KeyF", label: "F", says: "which segments come", run: askFilter, once: true, always: true },
+    { code: "KeyH", label: "? H", mark: "?", says: "this list", run: () => help.showModal(), once: true, always: true },
   ];
 
-  function pressed(event) {
-    if (event.isComposing || event.altKey || root.offsetParent === null) return;
+  function keydown(event) {
+    if (root.offsetParent === null) return;
     if (rejecting.open) {
-      const choice = /^(?:Digit|Numpad)([1-9])$/.exec(event.code);
-      if (choice) find("reasons").querySelectorAll("button")[choice[1] - 1]?.click();
+      const chosen = digit(event);
+      if (chosen !== undefined && chosen !== null) {
+        find("reasons").querySelectorAll("button")[(chosen + 9) % 10]?.click();
+      }
       return;
     }
-    if (help.open) return;
-    const target = event.target;
+    if (help.open || filtering.open) return;
+    const { target } = event;
     const inText = target === text;
     if (!inText && target.closest("input, textarea, select, [contenteditable]")) return;
-    if (event.code === "Space" && target.closest("button, a")) return;
-    const modifiers = (event.ctrlKey || event.metaKey ? "Mod+" : "") + (event.shiftKey ? "Shift+" : "");
-    const code = event.key === "?" ? "Shift+Slash" : modifiers + event.code.replace("Numpad", "");
-    const key = keys.find((one) => one.code === code && one.where !== (inText ? "page" : "text"));
+    if (event.code === "Space" && target.closest("button, a, summary")) return;
+    const edge = Object.keys(edges).find((name) => edges[name] === target);
+    const arrow = { ArrowLeft: -NUDGE_MS, ArrowRight: NUDGE_MS }[event.code];
+    const key = edge && arrow ? { run: () => nudge(edge, arrow) } : pressed(keys, event, inText);
     if (!key || (item === null && !key.always)) return;
     event.preventDefault();
     event.stopPropagation();
     if (!(key.once && event.repeat)) key.run();
   }
 
+  function showKeys() {
+    fill(find("keys"), keys, (key) => {
+      const line = element("p");
+      const label = element("span");
+      label.append(...key.label.split(" ").map((part) => element("kbd", part)));
+      line.append(label, element("span", `${key.says}${key.in ? "" : " •"}`));
+      return line;
+    });
+  }
+
   // --- wiring
 
   const actions = {
-    play: playOrPause,
-    replay,
-    slower: () => setRate(rate - SPEED_STEP),
-    faster: () => setRate(rate + SPEED_STEP),
+    play: () => sound.toggle(),
+    replay: () => sound.replay(),
+    slower: () => setRate(sound.rate - SPEED_STEP),
+    faster: () => setRate(sound.rate + SPEED_STEP),
     save,
     reject: askReason,
     skip,
     loop,
-    undo,
+    undo: () => session.undo(),
+    filter: askFilter,
     help: () => help.showModal(),
     look: () => session.look(),
-    close: () => (rejecting.close(), help.close()),
+    close: () => [rejecting, help, filtering].forEach((dialog) => dialog.close()),
   };
   root.addEventListener("click", (event) => {
     const name = event.target.closest("[data-do]")?.dataset.do;
     if (name) actions[name]();
   });
   text.addEventListener("input", edited);
-  document.addEventListener("keydown", pressed, true);
-  fill(find("keys"), keys, (key) => {
-    const row = element("tr");
-    const label = element("th");
-    label.append(...key.label.split(" ").map((part) => element("kbd", part)));
-    const where = { text: "in the text", page: "outside the text" }[key.where] ?? "everywhere";
-    row.append(label, element("td", key.says), element("td", where));
-    return row;
+  find("filters").addEventListener("submit", filter);
+  find("filters").addEventListener("reset", (event) => {
+    event.preventDefault(); // to empty, not to what was there when it was opened
+    for (const field of event.target.elements) field.type === "checkbox" ? (field.checked = false) : (field.value = "");
   });
+  for (const edge of Object.values(edges)) edge.addEventListener("dblclick", putBoundsBack);
+  document.addEventListener("keydown", keydown, true);
+  showKeys();
   show(null);
   session.run();
 }
 
-function element(name, content = "") {
-  const made = document.createElement(name);
-  made.textContent = content;
-  return made;
-}
-
-function button(label, run) {
-  const made = element("button", label);
-  made.type = "button";
-  made.addEventListener("click", run);
-  return made;
-}
-
-function fill(parent, values, make) {
-  parent.replaceChildren(...values.map(make));
+// Where a keyboard would cover half of the screen, the text does not take the focus by itself.
+function onPhone() {
+  return matchMedia("(pointer: coarse)").matches;
 }

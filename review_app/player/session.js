@@ -4,62 +4,36 @@
 // one in their order; a repeated request does not decide twice. One segment is fetched ahead. All
 // requests go through one loop, so that no two of them can bring the same segment.
 
+import { call, unique } from "./api.js";
+import { Store } from "./store.js";
+import { Tabs } from "./tabs.js";
+
 const RETRY_MS = 2000;
 const RENEW_MS = 60_000; // a third of the time for which the server keeps a segment for us
-
-async function call(path, body) {
-  const response = await fetch(path, {
-    method: body ? "POST" : "GET",
-    headers: { "X-Requested-With": "review_app", ...(body && { "Content-Type": "application/json" }) },
-    body: body && JSON.stringify(body),
-    keepalive: Boolean(body), // a decision arrives even when the tab is closed at once
-  });
-  if (response.ok) return response.json();
-  const { detail, theirs } = await response.json().catch(() => ({}));
-  const message = typeof detail === "string" ? detail : `the server answered ${response.status}`;
-  throw Object.assign(new Error(message), { status: response.status, theirs });
-}
-
-// The browser's storage under one workspace's and reviewer's name. Where it fails (a private window,
-// a full disk) reviewing goes on with what is in memory, only not over a reload.
-class Store {
-  constructor(name) {
-    this.prefix = `whisper-harvest/${name}/`;
-    this.unsaved = new Map();
-  }
-
-  get(key, otherwise) {
-    if (this.unsaved.has(key)) return this.unsaved.get(key) ?? otherwise;
-    return JSON.parse(localStorage.getItem(this.prefix + key)) ?? otherwise;
-  }
-
-  set(key, value) {
-    try {
-      if (value === undefined) localStorage.removeItem(this.prefix + key);
-      else localStorage.setItem(this.prefix + key, JSON.stringify(value));
-      this.unsaved.delete(key);
-    } catch {
-      this.unsaved.set(key, value);
-    }
-  }
-}
+const LATER = [401, 403, 408, 429]; // not the decision's fault: it is sent again
+const TRAIL = 50; // segments that one can go back to
 
 export class Session {
-  // `screen` is told of changes: show(item or null), prepare(item), changed(), say(words).
+  // `screen` is told of changes: show(item or null), prepare(item), changed(), say(words); alive()
+  // says whether it is still on the page.
   constructor(screen) {
     this.screen = screen;
     this.current = null;
     this.upcoming = null;
     this.exhausted = false;
-    this.running = false;
+    this.loop = null; // the run of the loop, while there is one
     this.waiting = null;
     this.trouble = null; // why the server cannot be reached
     this.info = null;
     this.store = null;
-    setInterval(() => {
-      if (!document.hidden) this.tell("/api/v1/renew", this.leases());
-    }, RENEW_MS);
-    addEventListener("pagehide", () => this.tell("/api/v1/release", this.leases()));
+    this.trail = []; // what was shown before
+    this.linked = linkedSegment();
+    this.tabs = new Tabs(() => this.held(), () => screen.changed());
+    setInterval(() => this.renew(), RENEW_MS);
+    addEventListener("online", () => this.run());
+    document.addEventListener("visibilitychange", () => this.renew());
+    addEventListener("pagehide", () => this.release(this.leases()));
+    addEventListener("hashchange", () => this.follow());
   }
 
   get outbox() {
@@ -71,12 +45,18 @@ export class Session {
     return this.store?.get("kept", []) ?? [];
   }
 
-  draft(segmentId) {
-    return this.store.get(`draft/${segmentId}`, null);
+  get filters() {
+    return this.store?.get("filters", {}) ?? {};
   }
 
-  setDraft(segmentId, text) {
-    this.store.set(`draft/${segmentId}`, text);
+  // What was typed for a segment and not decided yet: {text, start_ms, end_ms}, or undefined.
+  draft(segmentId) {
+    const kept = this.store.get(`draft/${segmentId}`, {});
+    return typeof kept === "string" ? { text: kept } : kept;
+  }
+
+  setDraft(segmentId, draft) {
+    this.store.set(`draft/${segmentId}`, draft);
   }
 
   dismiss(clientId) {
@@ -85,36 +65,69 @@ export class Session {
   }
 
   // The text goes along with every action, so that it can be shown again if the server refuses.
-  decide(action, text, reason = null) {
+  decide(action, text, { reason = null, bounds = {} } = {}) {
     const { segment_id, transcript_id, version, lease, shownAt } = this.current;
-    const client_id = crypto.randomUUID();
+    const client_id = unique();
     const lead_ms = Math.round(performance.now() - shownAt);
     this.store.set("outbox", [
       ...this.outbox,
-      { client_id, segment_id, transcript_id, version, lease, lead_ms, action, text, reason },
+      { client_id, segment_id, transcript_id, version, lease, lead_ms, action, text, reason, ...bounds },
     ]);
+    this.goOn();
+  }
+
+  // Go on without deciding, and give the segment back.
+  pass() {
+    this.release([this.current.lease]);
+    this.goOn();
+  }
+
+  goOn() {
+    this.trail = [...this.trail, this.current.segment_id].slice(-TRAIL);
     this.current = this.upcoming;
     this.upcoming = null;
     this.exhausted = false;
-    this.screen.show(this.current);
+    this.show();
     this.run();
+  }
+
+  show() {
+    this.screen.show(this.current);
+    this.tabs.say({});
+    const address = this.current ? `#segment=${encodeURIComponent(this.current.segment_id)}` : " ";
+    history.replaceState(history.state, "", address.trim() || location.pathname + location.search);
   }
 
   look() {
     this.exhausted = false;
+    this.tabs.ask();
     this.run();
   }
 
-  async run() {
-    if (this.running) return;
-    this.running = true;
+  // Want other segments.
+  setFilters(filters) {
+    this.store.set("filters", filters);
+    this.release(this.leases());
+    this.current = this.upcoming = null;
+    this.exhausted = false;
+    this.show();
+    this.run();
+  }
+
+  run() {
+    this.loop ??= this.work().finally(() => {
+      this.loop = null;
+      this.screen.changed();
+    });
+    return this.loop;
+  }
+
+  async work() {
     try {
-      if (!this.info) {
-        this.info = await call("/api/v1/session");
-        this.store = new Store(this.info.store);
-      }
-      for (;;) {
-        if (this.outbox.length) await this.deliver(this.outbox[0]);
+      if (!this.info) await this.begin();
+      while (this.screen.alive()) {
+        if (this.linked) await this.fetchLinked(this.linked);
+        else if (this.outbox.length) await this.deliver(this.outbox[0]);
         else if (!this.upcoming && !this.exhausted) await this.fetchNext();
         else break;
         this.trouble = null;
@@ -123,26 +136,50 @@ export class Session {
     } catch (error) {
       this.trouble = error.message;
       setTimeout(() => this.run(), RETRY_MS);
-    } finally {
-      this.running = false;
-      this.screen.changed();
     }
   }
 
+  async begin() {
+    const info = await call("/api/v1/session");
+    this.store = new Store(info.store);
+    await this.tabs.join(info.store);
+    this.info = info;
+  }
+
+  async fetchLinked(id) {
+    try {
+      const { item } = await call(address(id));
+      this.take({ item, waiting: this.waiting });
+    } catch (error) {
+      if (error.status === undefined || error.status >= 500) throw error;
+      this.screen.say(`${error.message}.`);
+    }
+    this.linked = undefined;
+  }
+
   async fetchNext() {
-    const exclude = this.held().map((id) => `exclude=${encodeURIComponent(id)}`);
-    this.take(await call(`/api/v1/next?${exclude.join("&")}`));
+    const exclude = this.excluded().map((id) => ["exclude", id]);
+    const wanted = new URLSearchParams([...exclude, ...Object.entries(this.filters)]);
+    this.take(await call(`/api/v1/next?${wanted}`));
   }
 
   async deliver(decision) {
     try {
-      const exclude = this.held().filter((id) => id !== decision.segment_id);
-      this.take(await call("/api/v1/decide", { ...decision, exclude }));
+      const exclude = this.excluded().filter((id) => id !== decision.segment_id);
+      const reply = await call("/api/v1/decide", { ...decision, exclude });
+      if (Object.keys(this.filters).length) {
+        // The answer brings the next of all segments; we want one of some.
+        this.waiting = reply.waiting;
+        if (reply.item) this.release([reply.item.lease]);
+      } else {
+        this.take(reply);
+      }
     } catch (error) {
-      if (!(error.status >= 400 && error.status < 500)) throw error;
-      if (decision.action !== "skip") {
-        const { message, theirs } = error;
-        this.store.set("kept", [...this.kept, { ...decision, why: message, theirs: theirs?.after }]);
+      const refused = error.status >= 400 && error.status < 500 && !LATER.includes(error.status);
+      if (!refused) throw error;
+      const known = this.kept.some((one) => one.client_id === decision.client_id);
+      if (decision.action !== "skip" && !known) {
+        this.store.set("kept", [...this.kept, { ...decision, why: error.message, theirs: error.theirs }]);
       }
     }
     this.store.set("outbox", this.outbox.filter((one) => one.client_id !== decision.client_id));
@@ -164,6 +201,35 @@ export class Session {
     return this.change("/api/v1/merge", this.claim(), ([item]) => [item, this.upcoming]);
   }
 
+  // Show a segment by its id; what was before us comes after it.
+  open(id) {
+    return this.change(address(id), undefined, ([item]) => [item, this.current]);
+  }
+
+  // Show what was shown before.
+  async previous() {
+    const id = this.trail.pop();
+    if (id === undefined) this.screen.say("There is nothing before this segment.");
+    else await this.open(id);
+  }
+
+  // Make an earlier decision hold again.
+  async revert(decision_id) {
+    const id = this.current.segment_id;
+    try {
+      await call(`${address(id)}/revert`, { decision_id });
+      await this.open(id);
+    } catch (error) {
+      this.screen.say(`${error.message}.`);
+    }
+  }
+
+  // A link to a segment was followed on the open page.
+  follow() {
+    const id = linkedSegment();
+    if (this.screen.alive() && id && id !== this.current?.segment_id) this.open(id);
+  }
+
   claim() {
     const { segment_id, version, lease } = this.current;
     return { segment_id, version, lease };
@@ -171,27 +237,34 @@ export class Session {
 
   // Ask for other segments than those that we have; `then` tells which two come now.
   async change(path, body, then) {
-    if (this.running || this.outbox.length) {
+    await this.loop;
+    if (this.loop || this.outbox.length || !this.info) {
       this.screen.say("Still saving. Try again in a moment.");
       return;
     }
-    this.running = true;
+    this.loop = this.replace(path, body, then);
+    await this.loop;
+    this.loop = null;
+    this.run();
+  }
+
+  async replace(path, body, then) {
     try {
       const reply = await call(path, body);
       const items = reply.items ?? [reply.item];
       const before = [this.current, this.upcoming];
-      const [current, upcoming = null] = then(items);
-      [this.current, this.upcoming] = [current, upcoming];
-      const left = before.filter((one) => one?.lease && one !== current && one !== upcoming);
-      this.tell("/api/v1/release", left.map((one) => one.lease));
+      const [current, upcoming] = then(items);
+      const same = current.segment_id === upcoming?.segment_id;
+      [this.current, this.upcoming] = [current, same ? null : upcoming ?? null];
+      if (this.trail.at(-1) === current.segment_id) this.trail.pop();
+      const have = this.leases();
+      const left = before.map((one) => one?.lease);
+      this.release(left.filter((lease) => lease && !have.includes(lease)));
       for (const item of items) this.screen.prepare(item);
-      this.screen.show(current);
+      this.show();
       this.exhausted = false;
     } catch (error) {
-      this.screen.say(error.message);
-    } finally {
-      this.running = false;
-      this.run();
+      this.screen.say(`${error.message}.`);
     }
   }
 
@@ -199,9 +272,35 @@ export class Session {
     return [this.current, this.upcoming].map((one) => one?.lease).filter(Boolean);
   }
 
-  // A request whose answer does not matter.
-  tell(path, leases) {
-    if (leases.length) call(path, { leases }).catch(() => {});
+  release(leases) {
+    const held = leases.filter(Boolean);
+    if (held.length) call("/api/v1/release", { leases: held }).catch(() => {});
+  }
+
+  // Keep what we have, as long as somebody looks at it. After a sleep it may be another's.
+  async renew() {
+    const asked = this.leases();
+    if (document.hidden || !this.screen.alive() || !asked.length) return;
+    try {
+      const { leases } = await call("/api/v1/renew", { leases: asked });
+      for (const lost of asked.filter((lease) => !leases.includes(lease))) await this.recover(lost);
+    } catch {
+      // No connection: the loop tells, and a decision that came too late is kept.
+    }
+  }
+
+  // Take a segment again whose lease ran out.
+  async recover(lease) {
+    const lost = [this.current, this.upcoming].find((one) => one?.lease === lease);
+    if (!lost) return; // it is decided by now
+    const { item } = await call(address(lost.segment_id));
+    if (lost === this.upcoming && item.held_by) {
+      this.upcoming = null;
+      this.run();
+    } else {
+      Object.assign(lost, { lease: item.lease, held_by: item.held_by });
+    }
+    this.screen.changed();
   }
 
   held() {
@@ -209,22 +308,35 @@ export class Session {
     return [...items, ...this.outbox].map((one) => one.segment_id);
   }
 
+  // What not to bring; the server takes a hundred.
+  excluded() {
+    return [...new Set([...this.held(), ...this.tabs.taken])].slice(0, 100);
+  }
+
   take({ item, waiting }) {
     this.waiting = waiting;
     this.exhausted = item === null;
     if (item === null) {
-      if (!this.current) this.screen.show(null);
+      if (!this.current) this.show();
     } else if (!this.current) {
       this.current = item;
       this.screen.prepare(item);
-      this.screen.show(item);
+      this.show();
     } else if (!this.upcoming) {
       this.upcoming = item;
       this.screen.prepare(item);
+      this.tabs.say({});
+    } else {
+      this.release([item.lease]);
     }
   }
+}
 
-  peaks(item) {
-    return call(item.peaks);
-  }
+function address(id) {
+  return `/api/v1/segments/${encodeURIComponent(id)}`;
+}
+
+// The segment that the page's address names, or undefined.
+function linkedSegment() {
+  return new URLSearchParams(location.hash.slice(1)).get("segment") ?? undefined;
 }

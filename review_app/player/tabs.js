@@ -1,0 +1,45 @@
+// The reviewer's tabs in one browser, told apart: for the server they are one person, so they tell
+// each other which segments they have and do not ask for those.
+
+import { unique } from "./api.js";
+
+const ANSWER_MS = 60; // another tab of this browser has answered by then
+
+export class Tabs {
+  // `held()` gives the segments of this tab; `changed()` is called when those of others change.
+  constructor(held, changed) {
+    Object.assign(this, { held, changed, id: unique(), others: new Map(), channel: null });
+  }
+
+  // Meet the tabs of the same workspace and reviewer.
+  async join(store) {
+    if (!("BroadcastChannel" in window)) return;
+    this.channel = new BroadcastChannel(`whisper-harvest/${store}`);
+    this.channel.onmessage = ({ data }) => this.hear(data);
+    addEventListener("pagehide", () => this.say({ gone: true }));
+    addEventListener("pageshow", () => this.ask());
+    this.ask();
+    await new Promise((resume) => setTimeout(resume, ANSWER_MS));
+  }
+
+  hear({ from, held, asks, gone }) {
+    if (gone) this.others.delete(from);
+    else this.others.set(from, held);
+    if (asks) this.say({});
+    this.changed();
+  }
+
+  say(more) {
+    this.channel?.postMessage({ from: this.id, held: this.held(), ...more });
+  }
+
+  // Look anew who is there: a tab that crashed did not say that it is gone.
+  ask() {
+    this.others.clear();
+    this.say({ asks: true });
+  }
+
+  get taken() {
+    return [...this.others.values()].flat();
+  }
+}
