@@ -17,8 +17,11 @@ export function showTags(list, item) {
   if (item.double) about.push("two people decide");
   if (hasHiddenMarks(item.text)) about.push("has hidden direction marks");
   const why = item.reasons_in_words ?? item.reasons;
-  const tags = [...about.filter(Boolean).map((text) => [text, ""])];
-  tags.push(...inWords(item.scores).map((text) => [text, "score"]), ...why.map((text) => [text, "why"]));
+  const tags = [
+    ...about.filter(Boolean).map((text) => [text, "about"]),
+    ...why.map((text) => [text, "why"]),
+    ...inWords(item.scores).map((text) => [text, "score"]),
+  ];
   fill(list, tags, ([text, kind]) => element("li", text, { "data-kind": kind, dir: "auto" }));
   list.title = asNumbers(item.scores);
 }

@@ -335,35 +335,39 @@ export function mount(root) {
   // --- keys
 
   const keys = [
+    { group: "Decide" },
     { code: "Mod+Enter", label: "Ctrl Enter", says: "accept, or save the correction", in: "both", run: save, once: true },
     { code: "KeyX", label: "X", says: "reject; a digit gives the reason", run: askReason, once: true },
     { code: "KeyS", label: "S", says: "skip; it comes again at the end", run: skip, once: true },
     { code: "KeyZ", label: "Z", says: "take the last decision back", run: () => session.undo(), once: true, always: true },
     { code: "KeyB", label: "B", says: "back to the segment before", run: () => session.previous(), once: true, always: true },
     { code: "KeyN", label: "N", says: "on to the next", run: next, once: true },
-    { code: "KeyC", label: "C", says: "cut in two, at the sound's place and the text's cursor", run: split, once: true },
-    { code: "KeyM", label: "M", says: "join with the next segment", run: merge, once: true },
+    { code: "KeyF", label: "F", says: "which segments come", run: askFilter, once: true, always: true },
+    { group: "Bounds" },
     { code: "KeyU", label: "U", says: `start ${NUDGE_MS} ms earlier`, run: () => nudge("start", -NUDGE_MS) },
     { code: "KeyI", label: "I", says: `start ${NUDGE_MS} ms later`, run: () => nudge("start", NUDGE_MS) },
     { code: "KeyO", label: "O", says: `end ${NUDGE_MS} ms earlier`, run: () => nudge("end", -NUDGE_MS) },
     { code: "KeyP", label: "P", says: `end ${NUDGE_MS} ms later`, run: () => nudge("end", NUDGE_MS) },
     { code: "KeyY", label: "Y", says: "put the bounds back", run: putBoundsBack },
+    { code: "KeyC", label: "C", says: "cut in two, at the sound's place and the cursor", run: split, once: true },
+    { code: "KeyM", label: "M", says: "join with the next segment", run: merge, once: true },
+    { group: "Listen" },
     { code: "Tab", label: "Tab", says: "play or pause, in the text", in: "text", run: () => sound.toggle() },
     { code: "Space", label: "Space", says: "play or pause, outside the text", in: "page", run: () => sound.toggle() },
     { code: "Shift+Tab", label: "Shift Tab", says: "two seconds back, in the text", in: "text", run: () => jump(-JUMP_SECONDS) },
-    { code: "ArrowLeft", label: "←", says: "two seconds back", in: "page", run: () => jump(-JUMP_SECONDS) },
-    { code: "ArrowRight", label: "→", says: "two seconds on", in: "page", run: () => jump(JUMP_SECONDS) },
-    { code: "KeyK", label: "K", says: "two seconds on", run: () => jump(JUMP_SECONDS) },
-    { code: "KeyJ", label: "J", says: "two seconds back", run: () => jump(-JUMP_SECONDS) },
+    { code: "KeyJ", label: "J", says: "two seconds back, or ←", run: () => jump(-JUMP_SECONDS) },
+    { code: "KeyK", label: "K", says: "two seconds on, or →", run: () => jump(JUMP_SECONDS) },
+    { code: "ArrowLeft", in: "page", run: () => jump(-JUMP_SECONDS) },
+    { code: "ArrowRight", in: "page", run: () => jump(JUMP_SECONDS) },
     { code: "KeyR", label: "R", says: "replay from the start", run: () => sound.replay() },
     { code: "KeyL", label: "L", says: "play again and again, or no longer", run: loop },
     { code: "KeyA", label: "A", says: "play around the cursor", run: playAround },
     { code: "BracketLeft", label: "[", says: "slower", run: () => setRate(sound.rate - SPEED_STEP) },
     { code: "BracketRight", label: "]", says: "faster", run: () => setRate(sound.rate + SPEED_STEP) },
+    { group: "Text" },
     { code: "KeyE", label: "E", says: "edit the text", in: "page", run: () => text.focus() },
     { code: "Escape", label: "Esc", says: "leave the text", in: "text", run: () => wave.focus() },
-    { code: "KeyF", label: "F", says: "which segments come", run: askFilter, once: true, always: true },
-    { code: "KeyH", label: "? H", mark: "?", says: "this list", run: () => help.showModal(), once: true, always: true },
+    { code: "KeyH", label: "H", mark: "?", says: "this list, or ?", run: () => help.showModal(), once: true, always: true },
   ];
 
   function keydown(event) {
@@ -390,11 +394,13 @@ export function mount(root) {
   }
 
   function showKeys() {
-    fill(find("keys"), keys, (key) => {
+    const told = keys.filter((key) => key.group || key.says);
+    fill(find("keys"), told, (key) => {
+      if (key.group) return element("h3", key.group);
       const line = element("p");
       const label = element("span");
-      label.append(...key.label.split(" ").map((part) => element("kbd", part)));
-      line.append(label, element("span", `${key.says}${key.in ? "" : " •"}`));
+      label.append(...key.label.split(" ").map((part) => element("kbd", part)), key.in ? "" : "•");
+      line.append(label, element("span", key.says));
       return line;
     });
   }

@@ -10,6 +10,7 @@ export class Words {
   constructor(line, seek) {
     this.line = line;
     this.words = [];
+    line.addEventListener("mousedown", (event) => event.preventDefault()); // the text keeps the focus
     line.addEventListener("click", (event) => {
       const at = event.target.closest("[data-at]")?.dataset.at;
       if (at !== undefined) seek(Number(at));

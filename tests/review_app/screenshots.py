@@ -1,0 +1,220 @@
+"""Pictures of the review screen for the documentation, light and dark.
+
+    python -m tests.review_app.screenshots        writes docs/screenshots/*.png
+
+The segments are made up; the sound is a hum with pauses, so that the waveform looks like speech.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from corpus import audio
+from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript, Verdict, segment_id
+from corpus.workspace import Workspace, init_workspace
+from review_app import queue
+from review_app.app import create_app, running
+
+CHROMIUM = Path("/usr/bin/chromium")
+FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
+DESK = {"width": 1280, "height": 800}
+PHONE = {"width": 390, "height": 844}
+
+ENGLISH = [
+    "so the river carries all of this down from the hills",
+    "and lays it on the plane below us, grain by grain",
+    "until after some ten thousand years there is a delta",
+]
+SUBTITLES = [None, "and lays it on the plain below us, grain by grain", None]
+ARABIC = [
+    "النهر يحمل كل هذا من الجبال",
+    "ويضعه على السهل تحتنا حبة حبة",
+    "حتى تكون هناك دلتا",
+]
+SECONDS = 5
+
+
+def main() -> None:
+    """Write the pictures."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--to", type=Path, default=FOLDER)
+    folder: Path = parser.parse_args().to
+    folder.mkdir(parents=True, exist_ok=True)
+    with browser() as chromium:
+        for theme in ("light", "dark"):
+            with tempfile.TemporaryDirectory() as place:
+                english = _workspace(
+                    Path(place, "en"), "en", "A lecture on rivers", ENGLISH, SUBTITLES
+                )
+                arabic = _workspace(
+                    Path(place, "ar"), "ar", "محاضرة عن الأنهار", ARABIC, [None] * 3
+                )
+                _pictures(chromium, english, arabic, theme, folder)
+
+
+def _pictures(
+    chromium: Any, english: Workspace, arabic: Workspace, theme: str, folder: Path
+) -> None:
+    def take(name: str, workspace: Workspace, size: Any, act: Callable[[Any], None]) -> None:
+        context = chromium.new_context(viewport=size, has_touch=size is PHONE)
+        page = context.new_page()
+        with running(create_app(workspace, "First")) as url:
+            page.goto(f"{url}/?__theme={theme}")
+            page.wait_for_selector(".js-words button")
+            page.wait_for_timeout(1000)  # the waveform is drawn, and the first words are played
+            act(page)
+            page.wait_for_timeout(400)
+            page.screenshot(path=folder / f"{name}-{theme}.png")
+            page.goto("about:blank")
+        context.close()
+
+    def pause(page: Any) -> None:
+        page.locator(".js-words button").nth(4).click()
+        page.locator(".js-wave").focus()
+        page.wait_for_timeout(150)
+        page.keyboard.press("Space")
+
+    def press(*keys: str) -> Callable[[Any], None]:
+        def act(page: Any) -> None:
+            pause(page)
+            page.locator(".js-wave").focus()
+            for key in keys:
+                page.keyboard.press(key)
+
+        return act
+
+    def move(page: Any) -> None:
+        pause(page)
+        box = page.locator(".js-end").bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 60)
+        page.mouse.down()
+        page.mouse.move(box["x"] - 70, box["y"] + 60, steps=6)
+        page.mouse.up()
+
+    def conflict(page: Any) -> None:
+        catalogue = Catalogue(english.catalogue_url)
+        key = page.evaluate("new URLSearchParams(location.hash.slice(1)).get('segment')")
+        with catalogue.session() as session:
+            shown = queue.shown_transcript(session.get_one(Segment, key))
+            assert shown is not None
+            text = shown.text.replace("plane", "plain")
+            queue.decide(
+                session,
+                reviewer="Second",
+                segment_id=key,
+                transcript_id=shown.id,
+                action="correct",
+                text=text,
+                client_id="of-second",
+            )
+        page.locator(".js-text").fill(ENGLISH[1].replace("plane", "planes"))
+        page.locator(".js-text").press("Control+Enter")
+        page.wait_for_selector(".js-kept textarea")
+        page.wait_for_timeout(400)
+        pause(page)
+
+    take("review", english, DESK, pause)
+    take("bounds", english, DESK, move)
+    take("reject", english, DESK, press("x"))
+    take("keys", english, DESK, press("h"))
+    take("filter", english, DESK, press("f"))
+    take("arabic", arabic, DESK, pause)
+    take("phone", english, PHONE, pause)
+    take("conflict", english, DESK, conflict)
+
+
+@contextmanager
+def browser() -> Iterator[Any]:
+    """Debian's Chromium without a window; it plays sound without waiting for a first click."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(
+            executable_path=str(CHROMIUM),
+            args=[
+                "--no-sandbox",
+                "--disable-gpu",
+                "--mute-audio",
+                "--autoplay-policy=no-user-gesture-required",
+                "--disable-background-networking",
+                "--disable-component-update",
+            ],
+        )
+        yield chromium
+        chromium.close()
+
+
+def _workspace(
+    root: Path, language: str, title: str, texts: list[str], subtitles: list[str | None]
+) -> Workspace:
+    """A workspace with one recording; of its segments the second comes first."""
+    workspace = init_workspace(root, language)
+    media = workspace.media / "talk.flac"
+    media.parent.mkdir(parents=True, exist_ok=True)
+    media.write_bytes(audio.encode_flac(_hum(SECONDS * len(texts))))
+    with Catalogue(workspace.catalogue_url).session() as session:
+        session.add(
+            Recording(
+                id="files:talk",
+                source="files",
+                title=title,
+                url="https://video.example/watch?v=talk",
+                language=language,
+                licence="CC-BY-4.0",
+                licence_evidence={},
+                attribution="A lecturer",
+                redistributable=True,
+                media_path="media/talk.flac",
+                duration_ms=1000 * SECONDS * len(texts),
+            )
+        )
+        for number, (text, subtitle) in enumerate(zip(texts, subtitles, strict=True)):
+            start, end = number * SECONDS * 1000, (number + 1) * SECONDS * 1000 - 300
+            scores = {"avg_logprob": -0.61, "chars_per_second": 10.4, "cer": 0.04}
+            segment = Segment(
+                id=segment_id("files:talk", start, end),
+                recording_id="files:talk",
+                start_ms=start,
+                end_ms=end,
+            )
+            pseudo = Transcript(kind="pseudo", origin="small@1234", text=text)
+            pseudo.words = _words(text, start, end)
+            pseudo.scores = [Score(name=name, value=value) for name, value in scores.items()]
+            segment.transcripts.append(pseudo)
+            if subtitle:
+                segment.transcripts.append(Transcript(kind="subtitle", origin="srt", text=subtitle))
+            if number == 1:
+                reasons = ["differs: CER 0.04"]
+                segment.verdict = Verdict(verdict="review", reasons=reasons, thresholds="default@0")
+            session.add(segment)
+    return workspace
+
+
+def _words(text: str, start: int, end: int) -> list[list[Any]]:
+    """Every word as long as the next, most of them sure."""
+    words = text.split()
+    step = (end - start - 200) // len(words)
+    sure = [0.97, 0.93, 0.88, 0.96, 0.71, 0.34, 0.9]
+    return [
+        [start + 100 + i * step, start + 100 + (i + 1) * step, word, sure[i % len(sure)]]
+        for i, word in enumerate(words)
+    ]
+
+
+def _hum(seconds: int) -> audio.Pcm:
+    """A hum that swells and pauses like speech."""
+    times = np.arange(seconds * audio.SAMPLE_RATE) / audio.SAMPLE_RATE
+    syllables = np.abs(np.sin(times * 13)) * (0.35 + 0.65 * np.abs(np.sin(times * 3.1 + 1)))
+    phrases = np.clip(4 * np.abs(np.sin(times * np.pi / SECONDS)) - 0.25, 0, 1)
+    noise = np.random.default_rng(0).normal(0, 0.2, times.size)
+    wave = np.sin(2 * np.pi * 140 * times) + noise
+    return (9000 * syllables * phrases * wave).astype(np.int16)
+
+
+if __name__ == "__main__":
+    main()
