@@ -27,5 +27,5 @@ export function pressed(keys, event, inText) {
 // The digit that was pressed, or undefined.
 export function digit(event) {
   const found = /^(?:Digit|Numpad)([0-9])$/.exec(event.code);
-  return found && Number(found[1]);
+  return found ? Number(found[1]) : undefined;
 }

@@ -374,7 +374,8 @@ export function mount(root) {
     if (root.offsetParent === null) return;
     if (rejecting.open) {
       const chosen = digit(event);
-      if (chosen !== undefined && chosen !== null) {
+      if (chosen !== undefined) {
+        event.preventDefault(); // the next text would get the digit
         find("reasons").querySelectorAll("button")[(chosen + 9) % 10]?.click();
       }
       return;

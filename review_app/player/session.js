@@ -196,9 +196,9 @@ export class Session {
     return this.change("/api/v1/split", { ...this.claim(), at_ms, texts }, (items) => items);
   }
 
-  // Make one of the segment and the next one of its recording.
+  // Make one of the segment and the next one of its recording; that may be what we have fetched ahead.
   merge() {
-    return this.change("/api/v1/merge", this.claim(), ([item]) => [item, this.upcoming]);
+    return this.change("/api/v1/merge", this.claim(), ([item]) => [item, null]);
   }
 
   // Show a segment by its id; what was before us comes after it.

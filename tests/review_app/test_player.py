@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from fastapi import FastAPI
 from playwright.sync_api import expect
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from corpus.catalogue import Catalogue, Decision, Segment
+from corpus.catalogue import Catalogue, Decision, Lease, Recording, Segment, Transcript
 from corpus.workspace import Workspace
 from review_app import queue
 from review_app.app import create_app, running
@@ -92,11 +93,19 @@ def shown(page: Any) -> Callable[[str], None]:
 
 
 @pytest.fixture
-def decisions(catalogue: Catalogue, page: Any) -> Callable[[], Decisions]:
+def saved(page: Any) -> Callable[[], None]:
+    """Wait until the page says saved."""
+    return lambda: expect(page.locator(".js-saved")).to_have_text("saved")
+
+
+@pytest.fixture
+def decisions(
+    catalogue: Catalogue, page: Any, saved: Callable[[], None]
+) -> Callable[[], Decisions]:
     """Wait until the page says saved; then (action, text before, text after) of every decision."""
 
     def read() -> Decisions:
-        page.wait_for_function("document.querySelector('.js-saved').textContent === 'saved'")
+        saved()
         with catalogue.session() as session:
             return [
                 (made.action, made.before, _review(session.get_one(Segment, made.segment_id)))
@@ -381,3 +390,478 @@ def test_progress_is_told_on_its_own_tab(
         page.get_by_role("tab", name="Progress").click()
         expect(page.get_by_text("0 segments are waiting, 1 are decided.")).to_be_visible()
         expect(page.get_by_text("First").locator("visible=true")).to_be_visible()
+
+
+def test_ten_segments_are_worked_through_without_the_mouse_or_leaving_the_text(
+    app: FastAPI,
+    page: Any,
+    shown: Callable[[str], None],
+    saved: Callable[[], None],
+    catalogue: Catalogue,
+    add_segment: AddSegment,
+) -> None:
+    # The longest come first; two of them lie side by side to be joined.
+    for number in range(8):
+        add_segment(f"text {number}", 10 * number, 12_000 - 1000 * number, verdict="review")
+    add_segment("one half", 12_000, 15_000)
+    add_segment("other half", 15_000, 17_900)
+    press = page.keyboard.press
+    with running(app) as url:
+        page.goto(url)
+        shown("text 0")
+        press("Control+Enter")
+        shown("text 1")
+        saved()
+        assert _newest(catalogue) == ("accept", None, "text 0", "text 0")
+
+        press("End")
+        page.keyboard.type(" and more")
+        press("Control+Enter")
+        shown("text 2")
+        saved()
+        assert _newest(catalogue) == ("correct", None, "text 1", "text 1 and more")
+
+        press("Alt+Shift+KeyX")
+        press("8")
+        shown("text 3")
+        saved()
+        assert _newest(catalogue) == ("reject", "private", "text 2", None)
+
+        press("Alt+Shift+KeyS")
+        shown("text 4")
+        saved()
+        assert _newest(catalogue)[:1] == ("skip",)
+
+        press("Control+Enter")
+        shown("text 5")
+        saved()
+        press("Alt+Shift+KeyZ")
+        shown("text 4")
+        assert _newest(catalogue)[:1] == ("undo",)
+        press("Control+Enter")
+        shown("text 5")
+
+        press("Tab")  # stops the sound
+        for key in ("Alt+Shift+KeyI", "Alt+Shift+KeyI", "Alt+Shift+KeyO"):
+            press(key)
+        expect(page.locator(".js-bounds")).to_have_text("start +40, end −20 ms")
+        press("Control+Enter")
+        shown("text 6")
+        saved()
+        assert _newest(catalogue) == ("accept", None, "text 5", "text 5")
+        assert _newest_span(catalogue) == (90, 6980)
+
+        for _ in range(3):
+            press("Alt+Shift+KeyK")  # two seconds on
+        press("Alt+Shift+KeyJ")
+        press("Home")
+        for _ in range(4):
+            press("ArrowRight")
+        page.wait_for_function("parseFloat(document.querySelector('.js-clock').textContent) >= 2")
+        press("Alt+Shift+KeyC")
+        shown("text")
+        assert _newest(catalogue)[:1] == ("split",)
+        press("Control+Enter")
+        shown("6")
+        press("Control+Enter")
+        shown("text 7")
+        press("Control+Enter")
+        shown("one half")
+        press("Alt+Shift+KeyM")
+        shown("one half other half")
+        press("Control+Enter")
+        shown("text 3")  # what was skipped comes again
+        saved()
+        assert _newest(catalogue)[:1] == ("accept",)
+        assert _newest_span(catalogue) == (12_000, 17_900)
+
+
+@pytest.mark.parametrize(
+    ("language", "texts", "typed", "side"),
+    [
+        ("ar", ["Whisper يسمع النهر", "السهل"], " الكبير", "rtl"),
+        ("zh", ["河流带来泥沙", "三角洲"], "和石头", "ltr"),
+    ],
+)
+def test_a_session_in_another_script(
+    app: FastAPI,
+    page: Any,
+    shown: Callable[[str], None],
+    saved: Callable[[], None],
+    catalogue: Catalogue,
+    add_segment: AddSegment,
+    language: str,
+    texts: list[str],
+    typed: str,
+    side: str,
+) -> None:
+    words = [[0, 4000, texts[0].split()[0], 0.9], [4000, 9000, texts[0].split()[-1], 0.3]]
+    add_segment(texts[0], 0, 9000, words=words, verdict="review")
+    add_segment(texts[1], 9000, 12_000, verdict="review")
+    with catalogue.session() as session:
+        session.get_one(Recording, "files:tone").language = language
+    with running(app) as url:
+        page.goto(url)
+        shown(texts[0])
+        text = page.locator(".js-text")
+        assert text.get_attribute("lang") == language
+        for place in (text, page.locator(".js-words")):
+            assert place.evaluate("place => getComputedStyle(place).direction") == side
+        page.keyboard.press("End")
+        # What an input method composes is its own, the keys that end it too.
+        page.evaluate(
+            "for (const code of ['Enter', 'Tab', 'Escape']) document.activeElement.dispatchEvent("
+            "new KeyboardEvent('keydown', {code, ctrlKey: code === 'Enter', isComposing: true,"
+            " bubbles: true, cancelable: true}))"
+        )
+        page.keyboard.insert_text(typed)
+        page.keyboard.press("Control+Enter")
+        shown(texts[1])
+        saved()
+        assert _newest(catalogue) == ("correct", None, texts[0], texts[0] + typed)
+        page.keyboard.press("Alt+Shift+KeyX")
+        page.keyboard.press("1")
+        expect(page.get_by_text("Everything is reviewed.")).to_be_visible()
+        saved()
+        assert _newest(catalogue)[:2] == ("reject", "wrong_language")
+
+
+def test_a_phone_shows_all_in_its_width_and_the_decision_within_reach(
+    app: FastAPI, chromium: Any, catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    words = [[0, 9000, "x" * 300, 0.9]]
+    add_segment("the plane " * 30, 0, 9000, words=words, subtitle="y" * 500, verdict="review")
+    add_segment("the delta", 9000, 14_000, verdict="review")
+    size = {"width": 390, "height": 844}
+    context = chromium.new_context(viewport=size, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    with running(app) as url:
+        page.goto(url)
+        expect(page.locator(".js-words button")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        assert page.evaluate("document.activeElement.tagName") != "TEXTAREA"
+        accept = page.locator("[data-do=save]")
+        expect(accept).to_be_in_viewport()
+        page.wait_for_timeout(350)
+        accept.tap()
+        expect(page.locator(".js-text")).to_have_value("the delta")
+        page.wait_for_timeout(350)
+        page.locator("[data-do=reject]").tap()
+        page.get_by_role("button", name="Music or noise").tap()
+        expect(page.get_by_text("Everything is reviewed.")).to_be_visible()
+        context.close()
+    with catalogue.session() as session:
+        assert session.scalars(select(Decision.action)).all() == ["accept", "reject"]
+
+
+def test_without_a_connection_one_hears_types_and_decides_on(
+    app: FastAPI,
+    page: Any,
+    shown: Callable[[str], None],
+    decisions: Callable[[], Decisions],
+    add_segment: AddSegment,
+) -> None:
+    add_segment("the plane", 0, 9000, verdict="review")
+    add_segment("the delta", 9000, 14_000, verdict="review")
+    with running(app) as url:
+        page.goto(url)
+        shown("the plane")
+        page.wait_for_load_state("networkidle")
+        page.context.set_offline(True)
+        page.locator(".js-text").fill("the plain")
+        page.keyboard.press("Control+Enter")
+        shown("the delta")
+        page.wait_for_function("parseFloat(document.querySelector('.js-clock').textContent) > 0.3")
+        page.locator(".js-text").fill("the deltas")
+        page.keyboard.press("Control+Enter")
+        expect(page.get_by_text("nothing is lost")).to_be_visible()
+        page.context.set_offline(False)
+        assert decisions() == [
+            ("correct", "the plane", "the plain"),
+            ("correct", "the delta", "the deltas"),
+        ]
+
+
+def test_bounds_are_dragged_kept_over_a_reload_and_stored(
+    app: FastAPI,
+    page: Any,
+    shown: Callable[[str], None],
+    saved: Callable[[], None],
+    catalogue: Catalogue,
+    add_segment: AddSegment,
+) -> None:
+    add_segment("the plane", 4000, 10_000, verdict="review")
+    with running(app) as url:
+        page.goto(url)
+        shown("the plane")
+        wave, end = (page.locator(name).bounding_box() for name in (".js-wave", ".js-end"))
+        assert wave is not None
+        assert end is not None
+        middle = end["x"] + end["width"] / 2
+        page.mouse.move(middle, wave["y"] + 50)
+        page.mouse.down()
+        page.mouse.move(middle + wave["width"] / 10, wave["y"] + 50, steps=4)  # of 10 s shown
+        page.mouse.up()
+        label = page.locator(".js-save-label")
+        expect(label).to_have_text("Accept new bounds")
+        page.reload()
+        shown("the plane")
+        expect(label).to_have_text("Accept new bounds")
+        page.locator(".js-start").focus()
+        page.keyboard.press("ArrowLeft")
+        expect(page.locator(".js-start")).to_have_attribute("aria-valuenow", "-0.02")
+        page.keyboard.press("Control+Enter")
+        expect(page.get_by_text("Everything is reviewed.")).to_be_visible()
+        saved()
+        start, stop = _newest_span(catalogue)
+        assert start == 3980
+        assert abs(stop - 11_000) <= 40
+
+
+def test_the_tabs_of_one_reviewer_have_different_segments(
+    app: FastAPI, page: Any, shown: Callable[[str], None], add_segment: AddSegment
+) -> None:
+    for number in range(4):
+        add_segment(f"segment {number}", number * 4000, number * 4000 + 4000 - number)
+    with running(app) as url:
+        page.goto(url)
+        shown("segment 0")
+        page.wait_for_load_state("networkidle")
+        other = page.context.new_page()
+        other.goto(url)
+        expect(other.locator(".js-text")).to_have_value("segment 2")
+        for one in (page, other):
+            expect(one.locator(".js-notice")).to_contain_text("Open in 2 tabs")
+        other.goto(page.url)
+        other.reload()
+        expect(other.locator(".js-notice")).to_contain_text("Another tab shows this segment too")
+        other.close()
+        expect(page.locator(".js-notice")).to_be_hidden()
+
+
+def test_a_link_leads_to_a_segment_and_tells_who_has_it(
+    app: FastAPI,
+    page: Any,
+    workspace: Workspace,
+    shown: Callable[[str], None],
+    add_segment: AddSegment,
+) -> None:
+    add_segment("the plane", 0, 9000)
+    second = quote(add_segment("the delta", 9000, 14_000), safe="")
+    add_segment("the sea", 14_000, 17_000)
+    other = page.context.browser.new_context().new_page()
+    with running(app) as url, running(create_app(workspace, "Second")) as url_of_second:
+        page.goto(f"{url}/#segment={second}")
+        shown("the delta")
+        other.goto(f"{url_of_second}/#segment={second}")
+        expect(other.locator(".js-notice")).to_contain_text("First has this segment before them")
+        expect(other.locator(".js-text")).to_have_value("the delta")
+        other.wait_for_timeout(350)
+        other.keyboard.press("Control+Enter")
+        expect(other.locator(".js-status")).to_contain_text("First has this segment")
+        other.keyboard.press("Alt+Shift+KeyN")
+        expect(other.locator(".js-text")).to_have_value("the sea")
+        page.goto(f"{url}/#segment=gone")
+        expect(page.locator(".js-status")).to_contain_text("no segment gone")
+    other.context.close()
+
+
+def test_one_goes_back_to_what_was_decided_and_makes_it_hold_again(
+    app: FastAPI,
+    page: Any,
+    shown: Callable[[str], None],
+    saved: Callable[[], None],
+    catalogue: Catalogue,
+    add_segment: AddSegment,
+) -> None:
+    add_segment("the plane", 0, 9000, verdict="review")
+    add_segment("the delta", 9000, 14_000, verdict="review")
+    with running(app) as url:
+        page.goto(url)
+        shown("the plane")
+        page.keyboard.press("Control+Enter")
+        shown("the delta")
+        page.keyboard.press("Alt+Shift+KeyB")
+        shown("the plane")
+        expect(page.locator(".js-notice")).to_contain_text("You have decided this segment (accept)")
+        page.keyboard.press("Alt+Shift+KeyN")
+        shown("the delta")
+        page.keyboard.press("Alt+Shift+KeyZ")
+        shown("the plane")
+        page.locator(".js-past summary").click()
+        page.get_by_role("button", name="Let it hold again").click()
+        expect(page.locator(".js-notice")).to_contain_text("You have decided this segment")
+        assert _newest(catalogue)[:1] == ("accept",)
+
+
+def test_a_filter_brings_only_what_it_wants(
+    app: FastAPI, page: Any, shown: Callable[[str], None], add_segment: AddSegment
+) -> None:
+    add_segment("the plane", 0, 9000)
+    add_segment("the delta", 9000, 14_000)
+    add_segment("a delta again", 14_000, 17_000)
+    with running(app) as url:
+        page.goto(url)
+        shown("the plane")
+        page.keyboard.press("Alt+Shift+KeyF")
+        page.keyboard.type("DELTA")
+        page.keyboard.press("Enter")
+        shown("the delta")
+        expect(page.locator(".js-filter-label")).to_have_text("Filtered")
+        page.locator(".js-text").press("Control+Enter")
+        shown("a delta again")
+        page.locator(".js-text").press("Control+Enter")
+        expect(page.get_by_text("Nothing is left of what the filter wants.")).to_be_visible()
+        page.keyboard.press("f")
+        page.get_by_role("button", name="Clear").click()
+        page.get_by_role("button", name="Show these").click()
+        shown("the plane")
+
+
+def test_a_lease_that_ran_out_is_told_and_both_texts_are_shown(
+    app: FastAPI,
+    page: Any,
+    workspace: Workspace,
+    catalogue: Catalogue,
+    shown: Callable[[str], None],
+    add_segment: AddSegment,
+) -> None:
+    key = add_segment("the plane", 0, 9000)
+    other = page.context.browser.new_context().new_page()
+    with running(app) as url, running(create_app(workspace, "Second")) as url_of_second:
+        page.goto(url)
+        shown("the plane")
+        page.locator(".js-text").fill("the plan")
+        with catalogue.session() as session:
+            session.execute(update(Lease).values(expires=0))
+        other.goto(url_of_second)
+        expect(other.locator(".js-text")).to_have_value("the plane")
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # looked at again
+        expect(page.locator(".js-notice")).to_contain_text("Second has this segment before them")
+        other.locator(".js-text").fill("the plain")
+        other.wait_for_timeout(350)
+        other.keyboard.press("Control+Enter")
+        expect(other.get_by_text("Everything is reviewed.")).to_be_visible()
+        page.reload()
+        shown("the plan")
+        page.locator(".js-text").press("Control+Enter")
+        kept = page.locator(".js-kept")
+        expect(kept.locator("textarea")).to_have_value("the plan")
+        expect(kept.locator(".review-theirs")).to_have_text("Second: the plain")
+        expect(kept.locator("mark")).to_have_text("plain")
+        kept.get_by_role("button", name="Open the segment").click()
+        shown("the plan")
+        expect(page.locator(".js-history")).to_contain_text("Second corrected")
+    other.context.close()
+    with catalogue.session() as session:
+        assert _review(session.get_one(Segment, key)) == "the plain"
+
+
+def test_long_words_and_turned_texts_stay_in_their_place(
+    app: FastAPI, page: Any, shown: Callable[[str], None], add_segment: AddSegment
+) -> None:
+    long, turned = "x" * 5000, "safe \u202eevil\u202c \u2067turned"
+    words = [[0, 9000, long, 0.9], [9000, 10_000, turned, 0.2]]
+    add_segment(long, 0, 10_000, words=words, subtitle=turned, verdict="review")
+    add_segment(turned, 10_000, 14_000, subtitle=long)
+    with running(app) as url:
+        page.goto(url)
+        for text in (long, turned):
+            shown(text)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+            use = page.locator(".js-others button").bounding_box()
+            assert use is not None
+            assert use["x"] > 800  # right of the text, whatever that turns
+            page.locator(".js-text").press("Control+Enter")
+        expect(page.get_by_text("Everything is reviewed.")).to_be_visible()
+
+
+def test_all_is_seen_at_once_on_a_small_laptop_and_named_for_a_screen_reader(
+    app: FastAPI, page: Any, shown: Callable[[str], None], add_segment: AddSegment
+) -> None:
+    page.set_viewport_size({"width": 1280, "height": 800})
+    text = "and lays it on the plane below us, grain by grain, until there is a delta " * 3
+    words = [[300 * i, 300 * i + 300, word, 0.7] for i, word in enumerate(text.split())]
+    add_segment(text.strip(), 0, 14_000, words=words, subtitle="other", reasons=("differs",))
+    with running(app) as url:
+        page.goto(url)
+        shown(text.strip())
+        assert page.evaluate("document.documentElement.scrollHeight") <= 800
+        expect(page.locator("[data-do=save]")).to_be_in_viewport(ratio=1)
+        for role, name in (
+            ("slider", "Position in the segment"),
+            ("slider", "Start of the segment"),
+            ("slider", "End of the segment"),
+            ("textbox", "What is said"),
+            ("button", "Slower"),
+        ):
+            expect(page.get_by_role(role, name=name)).to_be_visible()
+        page.keyboard.press("Escape")
+        page.keyboard.press("Tab")
+        expect(page.locator(".js-start")).to_be_focused()
+        page.keyboard.press("?")
+        expect(page.get_by_role("heading", name="Keys")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.locator(".js-start")).to_be_focused()
+
+
+def test_keys_that_type_are_left_to_the_text(
+    app: FastAPI, page: Any, shown: Callable[[str], None], add_segment: AddSegment
+) -> None:
+    add_segment("a")
+    with running(app) as url:
+        page.goto(url)
+        shown("a")
+        page.keyboard.type("xszcmuiopyrl[]?")
+        expect(page.locator(".js-text")).to_have_value("xszcmuiopyrl[]?a")
+        expect(page.locator("dialog[open]")).to_have_count(0)
+        page.keyboard.press("Alt+Shift+BracketRight")
+        expect(page.locator(".js-speed")).to_have_text("1.1×")
+        page.evaluate(  # AltGr, which types [ in some layouts
+            "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {code: 'KeyX',"
+            " altKey: true, shiftKey: true, modifierAltGraph: true, bubbles: true}))"
+        )
+        expect(page.locator("dialog[open]")).to_have_count(0)
+        expect(page.locator(".js-text")).to_have_value("xszcmuiopyrl[]?a")
+
+
+def test_a_server_that_knows_less_is_enough(
+    app: FastAPI, page: Any, shown: Callable[[str], None], add_segment: AddSegment
+) -> None:
+    new = {"words", "before", "after", "scores", "reasons_in_words", "history", "version", "lease"}
+    new |= {"start_ms", "end_ms", "context_before_ms", "context_after_ms", "held_by", "double"}
+
+    def older(route: Any) -> None:
+        reply = route.fetch()
+        body = reply.json()
+        if body["item"]:
+            body["item"] = {key: body["item"][key] for key in body["item"] if key not in new}
+        route.fulfill(response=reply, json=body)
+
+    add_segment("the plane", 0, 9000)
+    with running(app) as url:
+        page.route("**/api/v1/next*", older)
+        page.route("**/api/v1/undo", lambda route: route.fulfill(status=404, json={}))
+        page.goto(url)
+        shown("the plane")
+        for part in (".js-words", ".js-before", ".js-after", ".js-past"):
+            expect(page.locator(part)).to_be_hidden()
+        page.keyboard.press("Alt+Shift+KeyZ")
+        expect(page.locator(".js-status")).to_contain_text("404")
+        page.unroute_all(behavior="wait")
+
+
+def _newest(catalogue: Catalogue) -> tuple[str, str | None, str | None, str | None]:
+    """(action, reason, text before, text after) of the newest decision."""
+    with catalogue.session() as session:
+        made = session.scalars(select(Decision).order_by(Decision.id.desc()).limit(1)).one()
+        after = session.get(Transcript, made.transcript_id) if made.transcript_id else None
+        return made.action, made.reason, made.before, after.text if after else None
+
+
+def _newest_span(catalogue: Catalogue) -> tuple[int, int]:
+    """Start and end, in milliseconds, of the segment that was decided last."""
+    with catalogue.session() as session:
+        made = session.scalars(select(Decision).order_by(Decision.id.desc()).limit(1)).one()
+        segment = session.get_one(Segment, made.segment_id)
+        return segment.start_ms, segment.end_ms
