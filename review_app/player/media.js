@@ -13,6 +13,8 @@ export class Media {
     this.head = (item.context_before_ms ?? 0) / 1000; // seconds before the segment
     this.audio = new Audio();
     this.audio.preload = "auto";
+    // Where it will start, so that it need not go there first once it is to be heard.
+    this.audio.addEventListener("loadedmetadata", () => (this.audio.currentTime = this.head));
     recent.push(this);
     if (recent.length > KEPT) recent.shift().free();
   }

@@ -78,7 +78,7 @@ export function mount(root) {
       text.focus({ preventScroll: true });
       text.setSelectionRange(0, 0);
     }
-    sound.play();
+    sound.replay();
   }
 
   function loadSound() {
@@ -151,7 +151,8 @@ export function mount(root) {
 
   // Show a segment again whose text was refused, with that text.
   function reopen(one) {
-    session.setDraft(one.segment_id, { text: one.text });
+    const { text, start_ms, end_ms } = one;
+    session.setDraft(one.segment_id, { text, start_ms, end_ms });
     session.dismiss(one.client_id);
     session.open(one.segment_id);
   }

@@ -28,7 +28,8 @@ export class Session {
     this.store = null;
     this.trail = []; // what was shown before
     this.linked = linkedSegment();
-    this.tabs = new Tabs(() => this.held(), () => screen.changed());
+    const { changed, alive } = screen;
+    this.tabs = new Tabs({ held: () => this.held(), changed, alive });
     setInterval(() => this.renew(), RENEW_MS);
     addEventListener("online", () => this.run());
     document.addEventListener("visibilitychange", () => this.renew());

@@ -45,10 +45,11 @@ export class Sound {
     const at = Math.min(Math.max(-this.head, seconds), this.last);
     if (this.audio.readyState === 0) {
       this.asked = at;
-      this.audio.onloadedmetadata = () => this.media && this.seek(this.asked ?? 0);
+      this.audio.onloadedmetadata = () => this.seek(this.asked ?? 0);
     } else {
       this.asked = null;
-      this.audio.currentTime = at + this.head;
+      const place = at + this.head;
+      if (Math.abs(this.audio.currentTime - place) > 0.001) this.audio.currentTime = place;
     }
     this.until = at < this.end - NEAR ? this.end : null;
     this.backTo = null;

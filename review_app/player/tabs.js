@@ -6,9 +6,10 @@ import { unique } from "./api.js";
 const ANSWER_MS = 60; // another tab of this browser has answered by then
 
 export class Tabs {
-  // `held()` gives the segments of this tab; `changed()` is called when those of others change.
-  constructor(held, changed) {
-    Object.assign(this, { held, changed, id: unique(), others: new Map(), channel: null });
+  // `held()` gives the segments of this tab; `changed()` is called when those of others change;
+  // `alive()` says whether the screen is still there.
+  constructor({ held, changed, alive }) {
+    Object.assign(this, { held, changed, alive, id: unique(), others: new Map(), channel: null });
   }
 
   // Meet the tabs of the same workspace and reviewer.
@@ -23,6 +24,12 @@ export class Tabs {
   }
 
   hear({ from, held, asks, gone }) {
+    if (!this.alive()) {
+      // The page was built anew, as after a restart of the server, with another screen in it.
+      this.channel.close();
+      this.channel = null;
+      return;
+    }
     if (gone) this.others.delete(from);
     else this.others.set(from, held);
     if (asks) this.say({});

@@ -8,7 +8,7 @@ const AROUND = 0.35; // how much of the colour is left outside the segment
 export class Waveform {
   // `seek(seconds)`; `drag(edge, seconds)` while a handle moves, `drop(edge)` when it is let go.
   constructor(canvas, edges, { seek, drag, drop }) {
-    Object.assign(this, { canvas, edges, peaks: [], from: 0, to: 1, start: 0, end: 1, at: 0 });
+    Object.assign(this, { canvas, edges, peaks: [], from: 0, to: 1, start: 0, end: 1, at: 0, asked: null });
     followPointer(canvas, (x) => seek(this.timeAt(x)));
     for (const [edge, handle] of Object.entries(edges)) {
       followPointer(handle, (x) => drag(edge, this.timeAt(x)), () => drop(edge));
@@ -48,7 +48,15 @@ export class Waveform {
     return this.from + part * (this.to - this.from);
   }
 
+  // Once a frame at most, however much has changed.
   draw() {
+    this.asked ??= requestAnimationFrame(() => {
+      this.asked = null;
+      this.paint();
+    });
+  }
+
+  paint() {
     const { canvas, peaks } = this;
     const { clientWidth: width, clientHeight: height } = canvas;
     const density = window.devicePixelRatio || 1;

@@ -639,6 +639,29 @@ def test_the_tabs_of_one_reviewer_have_different_segments(
         expect(page.locator(".js-notice")).to_be_hidden()
 
 
+def test_a_page_that_is_built_anew_goes_on_where_it_was(
+    app: FastAPI, page: Any, shown: Callable[[str], None], add_segment: AddSegment
+) -> None:
+    add_segment("the plane", 0, 9000)
+    add_segment("the delta", 9000, 14_000)
+    with running(app) as url:
+        page.goto(url)
+        shown("the plane")
+        page.locator(".js-text").fill("half typed")
+        # As Gradio does when its server was away.
+        page.evaluate(
+            "const old = document.querySelector('.review').parentElement;"
+            "const fresh = old.cloneNode(true);"
+            "fresh.querySelector('.js-text').value = '';"
+            "old.replaceWith(fresh);"
+            "import('/player/player.js').then((player) => player.mount(fresh));"
+        )
+        shown("half typed")
+        expect(page.locator(".js-notice")).to_be_hidden()
+        page.locator(".js-text").press("Control+Enter")
+        shown("the delta")
+
+
 def test_a_link_leads_to_a_segment_and_tells_who_has_it(
     app: FastAPI,
     page: Any,
