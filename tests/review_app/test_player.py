@@ -182,6 +182,42 @@ def test_the_sound_plays_seeks_and_obeys_the_keys_of_any_layout(
         expect(page.locator(".js-speed")).to_have_text("1.1×")
 
 
+def test_a_piece_is_played_and_one_is_where_one_was_and_a_segment_again_and_again(
+    app: FastAPI, page: Any, shown: Callable[[str], None], add_segment: AddSegment
+) -> None:
+    add_segment("text", 5000, 6000)
+    page.add_init_script(
+        "window.plays = 0;"
+        "const play = HTMLMediaElement.prototype.play;"
+        "HTMLMediaElement.prototype.play = function () {"
+        "  window.plays += 1;"
+        "  return play.call(this);"
+        "};"
+    )
+    with running(app) as url:
+        page.goto(url)
+        shown("text")
+        label, wave = page.locator(".js-play-label"), page.locator(".js-wave")
+        expect(label).to_have_text("Play")  # it stops at its end, though there is more sound
+        expect(wave).to_have_attribute("aria-valuenow", "1.0")
+        for key in ("Alt+Shift+KeyA", "Alt+Shift+KeyU"):  # around the cursor, around a bound
+            before = page.evaluate("window.plays")
+            page.keyboard.press(key)
+            page.wait_for_function("before => window.plays > before", arg=before)
+            expect(label).to_have_text("Play")
+            expect(wave).to_have_attribute("aria-valuenow", "1.0")
+        page.keyboard.press("Alt+Shift+KeyL")
+        page.wait_for_function(
+            "() => {"
+            "  const at = parseFloat(document.querySelector('.js-clock').textContent);"
+            "  window.again = (window.again ?? 0) + (at < (window.before ?? 0) - 0.4);"
+            "  window.before = at;"
+            "  return window.again >= 2;"
+            "}"
+        )
+        expect(page.locator(".js-loop")).to_have_attribute("aria-pressed", "true")
+
+
 def test_a_decision_is_taken_back_and_made_again(
     app: FastAPI,
     page: Any,
