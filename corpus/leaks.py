@@ -171,6 +171,4 @@ def _grams(units: Sequence[str]) -> Iterator[int]:
     """Hashes of all runs of eight words, or of twenty letters."""
     are_letters = len("".join(units)) == len(units)
     size = NGRAM_LETTERS if are_letters else NGRAM_WORDS
-    if len(units) < size:
-        return iter(())
     return map(hash, zip(*[units[start:] for start in range(size)], strict=False))

@@ -126,7 +126,6 @@ class DecisionRequest(BaseModel):
     """Segments that the client holds already."""
     version: int | None = None
     """Of the item that was shown."""
-    lease: str | None = None
     lead_ms: int | None = Field(default=None, ge=0)
     start_ms: int | None = None
     end_ms: int | None = None
@@ -158,7 +157,6 @@ class MergeRequest(BaseModel):
 
     segment_id: str
     version: int | None = None
-    lease: str | None = None
 
 
 class SplitRequest(MergeRequest):
@@ -222,7 +220,7 @@ def add_routes(
 
     @api.post("/decide", responses={409: {}})
     def decide(request: DecisionRequest) -> DecisionReply:
-        wish = request.model_dump(exclude={"exclude", "version", "lease"})
+        wish = request.model_dump(exclude={"exclude", "version"})
         try:
             with catalogue.session() as session:
                 decision = queue.decide(

@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 
 from corpus.catalogue import FINAL_ACTIONS, Decision, Segment, Transcript, segment_id
 from corpus.errors import UserError
+from corpus.segment import MAX_SECONDS
 from corpus.text import clean_transcript
 from review_app import order, queue
 
-MAX_SEGMENT_MS = 30_000
 MIN_SEGMENT_MS = 100
 """Shorter ones hold no word."""
 
@@ -137,10 +137,8 @@ def _stand_in(session: Session, old: Segment, span: tuple[int, int]) -> Segment:
     length = end_ms - start_ms
     if start_ms < 0 or end_ms > old.recording.duration_ms or length < MIN_SEGMENT_MS:
         raise UserError("the bounds leave no sound; move them apart, within the recording")
-    if length > MAX_SEGMENT_MS:
-        raise UserError(
-            f"{length / 1000:.1f} s are more than the {MAX_SEGMENT_MS // 1000} s of a segment"
-        )
+    if length > MAX_SECONDS * 1000:
+        raise UserError(f"{length / 1000:.1f} s are more than the {MAX_SECONDS:.0f} s of a segment")
     key = segment_id(old.recording_id, start_ms, end_ms)
     new = session.scalar(select(Segment).filter_by(id=key), execution_options={"superseded": True})
     if new is None:

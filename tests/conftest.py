@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -17,6 +18,8 @@ from sqlalchemy import select
 from corpus.catalogue import Catalogue
 from corpus.catalogue.models import Base
 from corpus.workspace import CONFIG_NAME, Workspace, init_workspace, open_workspace
+
+from .browser import CHROMIUM, open_chromium
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -27,6 +30,15 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("real test material is absent: ../shared/data does not exist")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """A browser; skips where there is none."""
+    if not CHROMIUM.exists():
+        pytest.skip("no browser: install the package chromium")
+    with open_chromium() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ export function showTags(list, item) {
   const about = [item.language, `${item.seconds.toFixed(1)} s`, item.licence, item.kind];
   if (item.double) about.push("two people decide");
   if (hasHiddenMarks(item.text)) about.push("has hidden direction marks");
-  const why = item.reasons_in_words ?? item.reasons;
+  const why = item.reasons_in_words;
   const tags = [
     ...about.filter(Boolean).map((text) => [text, "about"]),
     ...why.map((text) => [text, "why"]),
@@ -42,7 +42,7 @@ export function showOthers(list, item, text, use) {
     const take = button("Use", () => use(other.text));
     take.setAttribute("aria-label", `Use the ${other.kind} transcript`);
     const line = element("li");
-    line.append(element("b", name, { title: other.origin ?? "", dir: "auto" }), said, take);
+    line.append(element("b", name, { title: other.origin, dir: "auto" }), said, take);
     return line;
   });
 }
@@ -52,14 +52,14 @@ const DID = { accept: "accepted", correct: "corrected", reject: "rejected", skip
 
 // The decision of `reviewer` that holds, or undefined.
 export function standing(item, reviewer) {
-  return item.history?.find((one) => one.reviewer === reviewer && FINAL.includes(one.action) && !one.undone);
+  return item.history.find((one) => one.reviewer === reviewer && FINAL.includes(one.action) && !one.undone);
 }
 
 // What was decided, newest first; `again(id)` makes an earlier decision hold again.
 export function showHistory(list, item, again) {
-  fill(list, [...(item.history ?? [])].reverse(), (made) => {
+  fill(list, [...item.history].reverse(), (made) => {
     const line = element("li");
-    const when = made.made_at ? new Date(made.made_at).toLocaleString() : "";
+    const when = new Date(made.made_at).toLocaleString();
     const why = made.reason ? ` (${made.reason.replaceAll("_", " ")})` : "";
     line.append(element("b", `${made.reviewer} ${DID[made.action] ?? made.action}${why}`, { title: when }));
     line.append(write(element("span"), made.after ?? "", item.language));

@@ -8,9 +8,8 @@ const recent = [];
 
 export class Media {
   constructor(item) {
-    const around = item.context_before_ms !== undefined;
-    this.address = around ? `${item.audio}?context=1` : item.audio;
-    this.head = (item.context_before_ms ?? 0) / 1000; // seconds before the segment
+    this.address = `${item.audio}?context=1`;
+    this.head = item.context_before_ms / 1000; // seconds before the segment
     this.audio = new Audio();
     this.audio.preload = "auto";
     // Where it will start, so that it need not go there first once it is to be heard.

@@ -68,10 +68,10 @@ export function mount(root) {
     showTags(find("tags"), item);
     for (const name of ["before", "after"]) showNear(find(name), item[name], item.language);
     showPast();
-    words.load(item.words ?? [], item.language);
+    words.load(item.words, item.language);
     say("");
     loadSound();
-    setBounds(draft.start_ms ?? startMs(), draft.end_ms ?? endMs());
+    setBounds(draft.start_ms ?? item.start_ms, draft.end_ms ?? item.end_ms);
     edited();
     changed();
     if (typed) {
@@ -82,7 +82,7 @@ export function mount(root) {
   }
 
   function loadSound() {
-    const tail = (item.context_after_ms ?? 0) / 1000;
+    const tail = item.context_after_ms / 1000;
     const { media } = item;
     sound.load(media, item.seconds, tail);
     waveform.load(-media.head, item.seconds + tail);
@@ -93,7 +93,7 @@ export function mount(root) {
   }
 
   function showPast() {
-    const made = item.history ?? [];
+    const made = item.history;
     find("past").hidden = made.length === 0;
     find("past-count").textContent = made.length;
     showHistory(find("history"), item, (id) => session.revert(id));
@@ -192,39 +192,31 @@ export function mount(root) {
   function playAround() {
     const typing = document.activeElement === text;
     const part = text.selectionStart / Math.max(1, text.value.length);
-    sound.around(typing ? timeAt(part, item.words ?? [], item.seconds) : sound.at, CURSOR_REACH);
+    sound.around(typing ? timeAt(part, item.words, item.seconds) : sound.at, CURSOR_REACH);
   }
 
   // --- bounds
 
-  function startMs() {
-    return item.start_ms ?? 0;
-  }
-
-  function endMs() {
-    return item.end_ms ?? startMs() + Math.round(item.seconds * 1000);
-  }
-
   function moved() {
-    return bounds.start_ms !== startMs() || bounds.end_ms !== endMs();
+    return bounds.start_ms !== item.start_ms || bounds.end_ms !== item.end_ms;
   }
 
   // Take other bounds, as far as there is sound and a segment may be long.
   function setBounds(start, end) {
-    const [first, last] = [startMs() - (item.context_before_ms ?? 0), endMs() + (item.context_after_ms ?? 0)];
+    const [first, last] = [item.start_ms - item.context_before_ms, item.end_ms + item.context_after_ms];
     start = Math.max(first, Math.min(start, last - MIN_SEGMENT_MS));
     end = Math.min(last, Math.max(end, start + MIN_SEGMENT_MS), start + MAX_SEGMENT_MS);
     bounds = { start_ms: start, end_ms: end };
-    const inSegment = [start, end].map((at) => (at - startMs()) / 1000);
+    const inSegment = [start, end].map((at) => (at - item.start_ms) / 1000);
     sound.setBounds(...inSegment);
     waveform.setBounds(...inSegment);
     for (const [index, edge] of [edges.start, edges.end].entries()) {
-      edge.setAttribute("aria-valuemin", ((first - startMs()) / 1000).toFixed(2));
-      edge.setAttribute("aria-valuemax", ((last - startMs()) / 1000).toFixed(2));
+      edge.setAttribute("aria-valuemin", ((first - item.start_ms) / 1000).toFixed(2));
+      edge.setAttribute("aria-valuemax", ((last - item.start_ms) / 1000).toFixed(2));
       edge.setAttribute("aria-valuenow", inSegment[index].toFixed(2));
       edge.setAttribute("aria-valuetext", `${inSegment[index].toFixed(2)} seconds`);
     }
-    const by = [start - startMs(), end - endMs()].map((ms) => `${ms < 0 ? "−" : "+"}${Math.abs(ms)}`);
+    const by = [start - item.start_ms, end - item.end_ms].map((ms) => `${ms < 0 ? "−" : "+"}${Math.abs(ms)}`);
     find("bounds").textContent = moved() ? `start ${by[0]}, end ${by[1]} ms` : "";
   }
 
@@ -235,7 +227,7 @@ export function mount(root) {
   }
 
   function drag(edge, seconds) {
-    const steps = Math.round((seconds * 1000 + startMs() - bounds[`${edge}_ms`]) / NUDGE_MS);
+    const steps = Math.round((seconds * 1000 + item.start_ms - bounds[`${edge}_ms`]) / NUDGE_MS);
     if (steps) setBound(edge, bounds[`${edge}_ms`] + steps * NUDGE_MS);
   }
 
@@ -245,11 +237,11 @@ export function mount(root) {
   }
 
   function playBound(edge) {
-    sound.around((bounds[`${edge}_ms`] - startMs()) / 1000, BOUND_REACH);
+    sound.around((bounds[`${edge}_ms`] - item.start_ms) / 1000, BOUND_REACH);
   }
 
   function putBoundsBack() {
-    setBounds(startMs(), endMs());
+    setBounds(item.start_ms, item.end_ms);
     edited();
   }
 
@@ -288,7 +280,7 @@ export function mount(root) {
       say("To split, put the cursor into the text between two words, and stop the sound there.");
       return;
     }
-    session.split(startMs() + Math.round(sound.at * 1000), texts.map((one) => one.trim()));
+    session.split(item.start_ms + Math.round(sound.at * 1000), texts.map((one) => one.trim()));
   }
 
   function merge() {

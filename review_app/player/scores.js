@@ -14,13 +14,13 @@ const SAYS = {
 };
 
 // What is worth telling; a score that has no words here is left to the mouse's tip.
-export function inWords(scores = {}) {
+export function inWords(scores) {
   return Object.entries(SAYS).flatMap(([name, say]) => {
     const told = Number.isFinite(scores[name]) && say(scores[name]);
     return told ? [told] : [];
   });
 }
 
-export function asNumbers(scores = {}) {
+export function asNumbers(scores) {
   return Object.entries(scores).map(([name, value]) => `${name} ${Number(value.toFixed(3))}`).join("\n");
 }

@@ -50,10 +50,9 @@ export class Session {
     return this.store?.get("filters", {}) ?? {};
   }
 
-  // What was typed for a segment and not decided yet: {text, start_ms, end_ms}, or undefined.
+  // What was typed for a segment and not decided yet: {text, start_ms, end_ms}, or nothing of it.
   draft(segmentId) {
-    const kept = this.store.get(`draft/${segmentId}`, {});
-    return typeof kept === "string" ? { text: kept } : kept;
+    return this.store.get(`draft/${segmentId}`, {});
   }
 
   setDraft(segmentId, draft) {
@@ -67,12 +66,12 @@ export class Session {
 
   // The text goes along with every action, so that it can be shown again if the server refuses.
   decide(action, text, { reason = null, bounds = {} } = {}) {
-    const { segment_id, transcript_id, version, lease, shownAt } = this.current;
+    const { segment_id, transcript_id, version, shownAt } = this.current;
     const client_id = unique();
     const lead_ms = Math.round(performance.now() - shownAt);
     this.store.set("outbox", [
       ...this.outbox,
-      { client_id, segment_id, transcript_id, version, lease, lead_ms, action, text, reason, ...bounds },
+      { client_id, segment_id, transcript_id, version, lead_ms, action, text, reason, ...bounds },
     ]);
     this.goOn();
   }
@@ -232,8 +231,8 @@ export class Session {
   }
 
   claim() {
-    const { segment_id, version, lease } = this.current;
-    return { segment_id, version, lease };
+    const { segment_id, version } = this.current;
+    return { segment_id, version };
   }
 
   // Ask for other segments than those that we have; `then` tells which two come now.

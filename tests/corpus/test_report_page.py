@@ -16,33 +16,9 @@ from corpus.workspace import Workspace
 
 from .conftest import AddRecording
 
-CHROMIUM = Path("/usr/bin/chromium")
-
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}</style></title>"
 
 Opened = Callable[[], tuple[Any, dict[str, Any]]]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A browser without a window."""
-    if not CHROMIUM.exists():
-        pytest.skip("no browser: install the package chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(CHROMIUM),
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--mute-audio",
-                "--disable-background-networking",
-                "--disable-component-update",
-            ],
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

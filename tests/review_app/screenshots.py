@@ -7,8 +7,7 @@ The segments are made up; the sound is a hum with pauses, so that the waveform l
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,8 @@ from corpus.workspace import Workspace, init_workspace
 from review_app import queue
 from review_app.app import create_app, running
 
-CHROMIUM = Path("/usr/bin/chromium")
+from ..browser import open_chromium
+
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
 DESK = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=FOLDER)
     folder: Path = parser.parse_args().to
     folder.mkdir(parents=True, exist_ok=True)
-    with browser() as chromium:
+    with open_chromium() as chromium:
         for theme in ("light", "dark"):
             with tempfile.TemporaryDirectory() as place:
                 english = _workspace(
@@ -126,27 +126,6 @@ def _pictures(
     take("arabic", arabic, DESK, pause)
     take("phone", english, PHONE, pause)
     take("conflict", english, DESK, conflict)
-
-
-@contextmanager
-def browser() -> Iterator[Any]:
-    """Debian's Chromium without a window; it plays sound without waiting for a first click."""
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(
-            executable_path=str(CHROMIUM),
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--mute-audio",
-                "--autoplay-policy=no-user-gesture-required",
-                "--disable-background-networking",
-                "--disable-component-update",
-            ],
-        )
-        yield chromium
-        chromium.close()
 
 
 def _workspace(

@@ -1,7 +1,6 @@
 """The review screen in a real browser: keys, sound, drafts, and no request to any other machine."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -17,34 +16,9 @@ from review_app.app import create_app, running
 
 from .conftest import AddSegment
 
-CHROMIUM = Path("/usr/bin/chromium")
-
 expect.set_options(timeout=20_000)  # milliseconds; a machine under load is slow, not wrong
 
 Decisions = list[tuple[str, str | None, str | None]]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A browser without a window; it plays sound without waiting for a first click."""
-    if not CHROMIUM.exists():
-        pytest.skip("no browser: install the package chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(CHROMIUM),
-            args=[
-                "--no-sandbox",
-                "--disable-gpu",
-                "--mute-audio",
-                "--autoplay-policy=no-user-gesture-required",
-                "--disable-background-networking",
-                "--disable-component-update",
-            ],
-        )
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -882,32 +856,6 @@ def test_keys_that_type_are_left_to_the_text(
         )
         expect(page.locator("dialog[open]")).to_have_count(0)
         expect(page.locator(".js-text")).to_have_value("xszcmuiopyrl[]?a")
-
-
-def test_a_server_that_knows_less_is_enough(
-    app: FastAPI, page: Any, shown: Callable[[str], None], add_segment: AddSegment
-) -> None:
-    new = {"words", "before", "after", "scores", "reasons_in_words", "history", "version", "lease"}
-    new |= {"start_ms", "end_ms", "context_before_ms", "context_after_ms", "held_by", "double"}
-
-    def older(route: Any) -> None:
-        reply = route.fetch()
-        body = reply.json()
-        if body["item"]:
-            body["item"] = {key: body["item"][key] for key in body["item"] if key not in new}
-        route.fulfill(response=reply, json=body)
-
-    add_segment("the plane", 0, 9000)
-    with running(app) as url:
-        page.route("**/api/v1/next*", older)
-        page.route("**/api/v1/undo", lambda route: route.fulfill(status=404, json={}))
-        page.goto(url)
-        shown("the plane")
-        for part in (".js-words", ".js-before", ".js-after", ".js-past"):
-            expect(page.locator(part)).to_be_hidden()
-        page.keyboard.press("Alt+Shift+KeyZ")
-        expect(page.locator(".js-status")).to_contain_text("404")
-        page.unroute_all(behavior="wait")
 
 
 def _newest(catalogue: Catalogue) -> tuple[str, str | None, str | None, str | None]:
