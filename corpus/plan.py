@@ -49,7 +49,7 @@ ONE_VOICE_SHARE = 0.5
 SAME_AUDIO_MS = 500
 """Copies of a recording differ less in length: encoders add some tens of milliseconds."""
 
-READ_ROWS = 10_000
+READ_ROWS = 1000
 
 TokenCounter = Callable[[Sequence[str]], list[int]]
 
@@ -173,6 +173,7 @@ def _no_collections() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            gc.freeze()  # nor afterwards
             gc.enable()
 
 
@@ -272,7 +273,7 @@ def read_kept(catalogue: Catalogue, tokens_in: TokenCounter) -> tuple[list[Kept]
     before: Kept | None = None
     with catalogue.session() as session:
         media = {item.id: item for item in _media(session)}
-        rows = session.execute(
+        rows = session.connection().execute(
             select(
                 Segment.recording_id,
                 Segment.id,
@@ -285,6 +286,7 @@ def read_kept(catalogue: Catalogue, tokens_in: TokenCounter) -> tuple[list[Kept]
             )
             .outerjoin(Verdict, Verdict.segment_id == Segment.id)
             .outerjoin(Transcript, Transcript.id == Verdict.transcript_id)
+            .where(Segment.superseded.is_(False))  # only mapped objects are rid of them unasked
             .order_by(Segment.recording_id, Segment.start_ms, Segment.id),
             execution_options={"yield_per": READ_ROWS},  # streamed
         )
@@ -358,14 +360,9 @@ def _media(session: Any) -> Iterator[Media]:
             free,
             same.setdefault(group, group),
             cast("Split | None", same.setdefault(split, split) if split else None),
-            _short(sha256) if sha256 else None,
+            hash(sha256) if sha256 else None,
             length,
         )
-
-
-def _short(sha256: str) -> int:
-    """64 bits for a hash, the same in every process: a million of them are held."""
-    return int.from_bytes(hashlib.blake2b(sha256.encode(), digest_size=8).digest())
 
 
 def _unfit(media: Media, verdict: str | None, kind: str | None, text: str | None) -> str | None:
@@ -644,6 +641,7 @@ def runs(items: Iterable[Kept]) -> Iterator[Run]:
         more = item.tokens + pack.TIMESTAMP_TOKENS
         joins = (
             run
+            and item.after is not None
             and item.after == run[-1].id
             and item.text
             and run[-1].text
@@ -721,11 +719,10 @@ def _fingerprint(rows: Mapping[str, Sequence[Window]], settings: Mapping[str, An
     for split, windows in rows.items():
         digest.update(f"\n\n{split}".encode())
         for window in windows:
-            digest.update(b"\n")
-            for run in window:
-                for item in run:
-                    digest.update(
-                        f"\0{item.id}\0{item.start_ms}\0{item.end_ms}\0{item.label_kind}\0"
-                        f"{item.text}".encode()
-                    )
+            items = [
+                f"\0{item.id}\0{item.start_ms}\0{item.end_ms}\0{item.label_kind}\0{item.text}"
+                for run in window
+                for item in run
+            ]
+            digest.update("\n".join(["", "".join(items)]).encode())
     return digest.hexdigest()
