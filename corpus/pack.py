@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import groupby
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 WINDOW_SECONDS = 30.0  # the encoder's input (Radford et al. 2022, section 2.2)
 GRID_SECONDS = 0.02  # the step of Whisper's timestamp tokens
@@ -38,7 +38,7 @@ class Piece(NamedTuple):
     """What the packer has to know of a segment, or of a run of them that stays together.
 
     Attributes:
-        id: the segment's id, or whatever the caller knows it by.
+        id: whatever the caller knows it by, such as the segment's id.
         seconds: length of its audio, more than 0.
         tokens: number of tokens of its text alone: no special tokens and no timestamps, save those
             between the segments of a run.
@@ -47,7 +47,7 @@ class Piece(NamedTuple):
         speaker: who speaks, where it is known.
     """
 
-    id: str
+    id: Any
     seconds: float
     tokens: int
     language: str

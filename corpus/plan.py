@@ -49,6 +49,9 @@ ONE_VOICE_SHARE = 0.5
 SAME_AUDIO_MS = 500
 """Copies of a recording differ less in length: encoders add some tens of milliseconds."""
 
+MAX_MS = round(MAX_SECONDS * 1000)
+HARD_GAP_MS = round(HARD_GAP_SECONDS * 1000)
+
 READ_ROWS = 1000
 
 TokenCounter = Callable[[Sequence[str]], list[int]]
@@ -291,42 +294,35 @@ def read_kept(catalogue: Catalogue, tokens_in: TokenCounter) -> tuple[list[Kept]
             execution_options={"yield_per": READ_ROWS},  # streamed
         )
         for batch in rows.partitions():
-            tokens = tokens_in([row[-1] or "" for row in batch])
-            for row, count in zip(batch, tokens, strict=True):
+            counts = tokens_in([row[-1] or "" for row in batch])
+            for row, count in zip(batch, counts, strict=True):
                 recording_id, item, start, end, verdict, transcript, kind, text = row
                 recording = media[recording_id]
                 reason = _unfit(recording, verdict, kind, text)
-                pieces = [(start, end, text, count)]
-                if reason is None and (count > ROOM_TOKENS or end - start > MAX_SECONDS * 1000):
+                parts: Sequence[tuple[int, int, str, int]] = ((start, end, text, count),)
+                if reason is None and (count > ROOM_TOKENS or end - start > MAX_MS):
                     words = session.scalar(select(Transcript.words).filter_by(id=transcript))
-                    pieces = cut_at_pauses(start, end, text, words or [], tokens_in)
-                    if not pieces:
-                        long = end - start > MAX_SECONDS * 1000
+                    parts = cut_at_pauses(start, end, text, words or [], tokens_in)
+                    if not parts:
+                        long = end - start > MAX_MS
                         what = f"{MAX_SECONDS:.0f} s" if long else f"{ROOM_TOKENS} tokens"
                         reason = f"more than {what}"
                 if reason:
                     left_out[reason] += 1
                     before = None  # something was said here: what follows has no predecessor
                     continue
-                for position, (start, end, text, count) in enumerate(pieces):
-                    name = item if len(pieces) == 1 else f"{item}/{position}"
-                    follows = (
+                kind = intern(kind)  # one of a few, but each row brings its own
+                for position, (start, end, text, count) in enumerate(parts):
+                    name = item if len(parts) == 1 else f"{item}/{position}"
+                    own = None if name == segment_id(recording_id, start, end) else name
+                    after = previous = None
+                    if (
                         before is not None
                         and before.media is recording
-                        and 0 <= start - before.end_ms <= HARD_GAP_SECONDS * 1000
-                    )
-                    is_plain = name == segment_id(recording_id, start, end)
-                    before = Kept(
-                        recording,
-                        None if is_plain else name,
-                        start,
-                        end,
-                        text,
-                        intern(kind),  # one of a few, but each row brings its own
-                        count,
-                        before.id if follows and before else None,
-                        (before.text or None) if follows and before else None,
-                    )
+                        and 0 <= start - before.end_ms <= HARD_GAP_MS
+                    ):
+                        after, previous = before.id, before.text or None
+                    before = Kept(recording, own, start, end, text, kind, count, after, previous)
                     kept.append(before)
     kept.sort(key=attrgetter("media.id"))  # a database's order of letters is its own
     return kept, left_out
@@ -390,7 +386,7 @@ def cut_at_pauses(
     a text is never cut by guess.
     """
     count = tokens_in([text])[0]
-    if count <= ROOM_TOKENS and end_ms - start_ms <= MAX_SECONDS * 1000:
+    if count <= ROOM_TOKENS and end_ms - start_ms <= MAX_MS:
         return [(start_ms, end_ms, text, count)]
     spelt = [str(word[2]).replace(" ", "") for word in words]
     if len(words) < 2 or "".join(spelt) != text.replace(" ", ""):
@@ -645,7 +641,7 @@ def runs(items: Iterable[Kept]) -> Iterator[Run]:
             and item.after == run[-1].id
             and item.text
             and run[-1].text
-            and item.end_ms - run[0].start_ms <= MAX_SECONDS * 1000
+            and item.end_ms - run[0].start_ms <= MAX_MS
             and tokens + more <= ROOM_TOKENS
         )
         if run and not joins:
@@ -692,11 +688,11 @@ def _place(group: str, seed: int) -> tuple[float, str]:
 
 def _pack(found: Sequence[Run], settings: BuildConfig, seed: int) -> list[Window]:
     windows: list[Window] = [(run,) for run in found if not run[0].text]
-    pieces = (_piece(str(index), run) for index, run in enumerate(found) if run[0].text)
+    pieces = (_piece(index, run) for index, run in enumerate(found) if run[0].text)
     packed = pack.pack_by_speaker(
         pieces, seed=seed, single_share=settings.single_share, gap_seconds=settings.gap_seconds
     )
-    windows += [tuple([found[int(piece.id)] for piece in window]) for window in packed]
+    windows += [tuple([found[piece.id] for piece in window]) for window in packed]
     random.Random(seed).shuffle(windows)
     return windows
 
@@ -706,12 +702,10 @@ def run_seconds(run: Run) -> float:
     return (run[-1].end_ms - run[0].start_ms) / 1000
 
 
-def _piece(name: str, run: Run) -> pack.Piece:
+def _piece(place: int, run: Run) -> pack.Piece:
     media = run[0].media
-    tokens = run[0].tokens
-    for item in run[1:]:
-        tokens += item.tokens + pack.TIMESTAMP_TOKENS
-    return pack.Piece(name, run_seconds(run), tokens, media.language, media.group)
+    tokens = sum([item.tokens for item in run]) + pack.TIMESTAMP_TOKENS * (len(run) - 1)
+    return pack.Piece(place, run_seconds(run), tokens, media.language, media.group)
 
 
 def _fingerprint(rows: Mapping[str, Sequence[Window]], settings: Mapping[str, Any]) -> str:
