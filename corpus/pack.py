@@ -21,7 +21,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ STEPS_PER_SECOND = 50  # 1 / GRID_SECONDS, exact where GRID_SECONDS is not
 MAX_TOKENS = 448  # the decoder's positions
 SPECIAL_TOKENS = 5  # start, language, task, no-timestamps, end; one more than with timestamps
 TIMESTAMP_TOKENS = 2  # a segment's start and end
+POOL = 256  # pieces
 FULL = 0.925  # a window that one speaker fills so far is left to that speaker
 
 
@@ -99,7 +100,7 @@ def pack(
     seed: int,
     max_seconds: float = WINDOW_SECONDS,
     max_tokens: int = MAX_TOKENS,
-    pool: int = 256,
+    pool: int = POOL,
     single_share: float = 0.0,
     gap_seconds: float = 0.0,
 ) -> Iterator[tuple[Piece, ...]]:
@@ -122,9 +123,20 @@ def pack(
     Raises:
         ValueError: a piece has no length, or is too long for a window of its own.
     """
-    room = _Room(math.floor(round(max_seconds * STEPS_PER_SECOND, 6)), max_tokens - SPECIAL_TOKENS)
+    room = _Room(max_seconds, max_tokens)
     gap = grid_steps(gap_seconds)
-    drawn = random.Random(seed).random
+    return _windows(pieces, random.Random(seed), room, pool, single_share, gap)
+
+
+def _windows(
+    pieces: Iterable[Piece],
+    rng: random.Random,
+    room: _Room,
+    pool: int,
+    single_share: float,
+    gap: int,
+) -> Iterator[tuple[Piece, ...]]:
+    drawn = rng.random
     pools: dict[str, _Pool] = {}
 
     def take(waiting: _Pool) -> tuple[Piece, ...]:
@@ -135,7 +147,7 @@ def pack(
         return tuple([pending[-1] for pending in taken])
 
     for arrival, piece in enumerate(pieces):
-        steps, tokens = _sizes(piece, max_seconds, room)
+        steps, tokens = _sizes(piece, room)
         waiting = pools.get(piece.language)
         if waiting is None:
             waiting = pools[piece.language] = _Pool(room)
@@ -169,14 +181,17 @@ def pack_by_speaker(
         ValueError: as `pack` does.
     """
     rng = random.Random(seed)
+    of_speaker = random.Random()  # seeded again and again: a new one costs as much as ten pieces
+    room, gap = _Room(WINDOW_SECONDS, MAX_TOKENS), grid_steps(gap_seconds)
     rest: list[Piece] = []
     for speaker, some in groupby(pieces, key=attrgetter("speaker")):
         group = list(some)
-        if speaker is None or sum(map(_size, group)) < full:
+        if speaker is None or all(size < full for size in accumulate(map(_size, group))):
             rest += group
             continue
         rng.shuffle(group)
-        for window in pack(group, seed=rng.getrandbits(32), gap_seconds=gap_seconds):
+        of_speaker.seed(rng.getrandbits(32))
+        for window in _windows(group, of_speaker, room, POOL, 0.0, gap):
             if single_share > 0 and rng.random() < single_share:
                 yield window[:1]
                 rest += window[1:]
@@ -196,8 +211,8 @@ def _size(piece: Piece) -> float:
 
 def _fullness(window: Sequence[Piece], gap_seconds: float) -> float:
     """How much of a window is taken, of seconds or of tokens, whichever is more."""
-    seconds = sum(piece.seconds for piece in window) + gap_seconds * (len(window) - 1)
-    tokens = sum(piece.tokens + TIMESTAMP_TOKENS for piece in window)
+    seconds = sum([piece.seconds for piece in window]) + gap_seconds * (len(window) - 1)
+    tokens = sum([piece.tokens for piece in window]) + TIMESTAMP_TOKENS * len(window)
     return max(seconds / WINDOW_SECONDS, tokens / (MAX_TOKENS - SPECIAL_TOKENS))
 
 
@@ -220,24 +235,26 @@ def fill(windows: Iterable[Sequence[Piece]], *, max_seconds: float = WINDOW_SECO
     )
 
 
-class _Room(NamedTuple):
-    """What a window holds."""
+class _Room:
+    """What a window holds: seconds, their steps of the grid, tokens beside the special ones."""
 
-    steps: int
-    tokens: int
+    def __init__(self, seconds: float, tokens: int) -> None:
+        self.seconds = seconds
+        self.steps = math.floor(round(seconds * STEPS_PER_SECOND, 6))
+        self.tokens = tokens - SPECIAL_TOKENS
 
 
 _Pending = tuple[float, int, int, int, Piece]
 """A piece in the pool: ticket, arrival, steps, tokens, piece. The oldest has the lowest ticket."""
 
 
-def _sizes(piece: Piece, max_seconds: float, room: _Room) -> tuple[int, int]:
+def _sizes(piece: Piece, room: _Room) -> tuple[int, int]:
     """A piece's grid steps and tokens in a window, or ValueError where it can have none."""
     seconds = piece.seconds
     if not seconds > 0:
         raise ValueError(f"{piece.id}: a piece of {seconds} s cannot be packed")
-    if seconds > max_seconds or (steps := grid_steps(seconds)) > room.steps:
-        raise ValueError(f"{piece.id}: {seconds} s is longer than {max_seconds} s")
+    if seconds > room.seconds or (steps := grid_steps(seconds)) > room.steps:
+        raise ValueError(f"{piece.id}: {seconds} s is longer than {room.seconds} s")
     tokens = piece.tokens + TIMESTAMP_TOKENS
     if tokens > room.tokens:
         raise ValueError(
@@ -287,7 +304,7 @@ class _Pool:
         sizes, side, size = self._side(oldest)
         at = side.index(oldest, bisect_left(sizes, size))
         window: list[_Pending] = []
-        steps_left, tokens_left = room_steps, room_tokens = self.room
+        steps_left, tokens_left = room_steps, room_tokens = self.room.steps, self.room.tokens
         by_steps, long, by_tokens, wordy = self.by_steps, self.long, self.by_tokens, self.wordy
         while True:
             del sizes[at]
@@ -319,7 +336,6 @@ class _Pool:
     def _side(self, pending: _Pending) -> tuple[list[int], list[_Pending], int]:
         """Where a piece stands: the sizes there, the pieces, and its own size."""
         _, _, steps, tokens, _ = pending
-        room_steps, room_tokens = self.room
-        if steps * room_tokens >= tokens * room_steps:
+        if steps * self.room.tokens >= tokens * self.room.steps:
             return self.by_steps, self.long, -steps
         return self.by_tokens, self.wordy, -tokens
