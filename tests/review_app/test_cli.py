@@ -25,7 +25,7 @@ def test_it_serves_no_other_machine_while_there_are_no_accounts(
 ) -> None:
     result = run("--workspace", str(workspace.root), "--host", host)
     assert result.returncode == 1
-    assert result.stderr.startswith(f"error: --host {host}: there are no accounts yet")
+    assert result.stderr.startswith("error: there are no accounts yet")
     assert result.stderr.count("\n") == 1
 
 

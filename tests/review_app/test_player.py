@@ -13,6 +13,7 @@ from corpus.catalogue import Catalogue, Decision, Lease, Recording, Segment, Tra
 from corpus.workspace import Workspace
 from review_app import queue
 from review_app.app import create_app, running
+from review_app.auth import Access
 
 from .conftest import AddSegment
 
@@ -24,7 +25,7 @@ Decisions = list[tuple[str, str | None, str | None]]
 @pytest.fixture
 def app(workspace: Workspace, catalogue: Catalogue) -> FastAPI:
     """The review app of the reviewer First."""
-    return create_app(workspace, "First")
+    return create_app(workspace, Access(local="First"))
 
 
 @pytest.fixture
@@ -280,7 +281,7 @@ def test_two_reviewers_never_get_the_same_segment_and_a_closed_tab_holds_none(
     for number in range(3):
         add_segment(f"segment {number}", number * 5000, number * 5000 + 5000 - number)
     other = page.context.browser.new_context().new_page()
-    with running(app) as url, running(create_app(workspace, "Second")) as second:
+    with running(app) as url, running(create_app(workspace, Access(local="Second"))) as second:
         page.goto(url)
         shown("segment 0")  # and segment 1 is ready
         other.goto(second)
@@ -683,7 +684,10 @@ def test_a_link_leads_to_a_segment_and_tells_who_has_it(
     second = quote(add_segment("the delta", 9000, 14_000), safe="")
     add_segment("the sea", 14_000, 17_000)
     other = page.context.browser.new_context().new_page()
-    with running(app) as url, running(create_app(workspace, "Second")) as url_of_second:
+    with (
+        running(app) as url,
+        running(create_app(workspace, Access(local="Second"))) as url_of_second,
+    ):
         page.goto(f"{url}/#segment={second}")
         shown("the delta")
         other.goto(f"{url_of_second}/#segment={second}")
@@ -761,7 +765,10 @@ def test_a_lease_that_ran_out_is_told_and_both_texts_are_shown(
 ) -> None:
     key = add_segment("the plane", 0, 9000)
     other = page.context.browser.new_context().new_page()
-    with running(app) as url, running(create_app(workspace, "Second")) as url_of_second:
+    with (
+        running(app) as url,
+        running(create_app(workspace, Access(local="Second"))) as url_of_second,
+    ):
         page.goto(url)
         shown("the plane")
         page.locator(".js-text").fill("the plan")
