@@ -37,9 +37,7 @@ if TYPE_CHECKING:
     import datasets
 
 GRID_SAMPLES = SAMPLE_RATE // STEPS_PER_SECOND  # samples in one 0.02 s step
-ROW_GROUP_ROWS = (
-    25  # what the writer holds in memory, in several forms; 17 MB of 30 s windows at most
-)
+ROW_GROUP_ROWS = 25  # what the writer holds, in several forms: of 30 s windows 17 MB at most
 SHARD_SECONDS = 4 * 3600.0  # at most 461 MB as FLAC, whatever the sound; the Hub advises 500 MB
 
 

@@ -8,6 +8,7 @@
     POST /api/v1/decide             store a decision; answers with the next segment too
     POST /api/v1/undo               take back one's own newest decision; answers with its segment
     POST /api/v1/split, /merge      cut a segment in two, or make one of it and the next
+    GET  /api/v1/users              the accounts, for admins
     POST /api/v1/renew, /release    keep, or give back, segments that one has before oneself
     GET  /api/v1/peaks/ID           the waveform of a segment
     GET  /media/ID                  the sound of a segment (FLAC, 16 kHz mono); with ?context=1
@@ -24,9 +25,9 @@ import re
 from pathlib import Path
 from time import time
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from sqlalchemy import select
@@ -37,11 +38,14 @@ from corpus.catalogue import Catalogue, Decision, Segment
 from corpus.errors import UserError
 from corpus.verdict import FLAGS, GROUNDS
 from corpus.workspace import Workspace
-from review_app import clip, leases, order, queue, recut
+from review_app import accounts, clip, leases, order, queue, recut
+from review_app.accounts import Person, Role
 from review_app.guard import require_own_page
 
 MAX_TEXT_CHARACTERS = 10_000
 """Far more than anybody says in 30 s."""
+
+REVIEWER_HEADER = "X-Reviewer"
 
 CONTEXT_MS = 2000
 """How much sound around a segment there is at most."""
@@ -54,7 +58,7 @@ class SessionInfo(BaseModel):
     store: str
     """Names this workspace and reviewer in the browser's storage."""
     reasons: dict[str, str]
-    role: Literal["reviewer", "adjudicator", "admin"]
+    role: Role
     accounts: bool
     """Whether people sign in; without, whoever sits at this machine may do everything."""
 
@@ -178,36 +182,66 @@ class Leases(BaseModel):
     leases: list[str] = Field(max_length=100)
 
 
+def signed_in(request: Request) -> Person:
+    """A dependency: who makes the request.
+
+    A page says in whose name it is open: somebody else may have signed in in another tab since,
+    and what the first one typed must not be sent as theirs.
+    """
+    person: Person = request.state.person
+    if unquote(request.headers.get(REVIEWER_HEADER, "")) not in ("", person.name):
+        raise HTTPException(401, f"{person.name} has signed in here meanwhile; reload the page")
+    return person
+
+
+Who = Annotated[Person, Depends(signed_in)]
+
+
+def needs(role: Role) -> Any:
+    """A dependency that refuses people who may not do what `role` may."""
+
+    def check(person: Who) -> None:
+        if not person.may(role):
+            raise HTTPException(403, f"only for the role {role}; yours is {person.role}")
+
+    return Depends(check)
+
+
 def add_routes(
     app: FastAPI,
     workspace: Workspace,
     catalogue: Catalogue,
-    reviewer: str,
     double_share: float = 0.0,
+    *,
+    by_password: bool = False,
 ) -> None:
-    """Add the interface to `app`; every decision is in the name of `reviewer`."""
+    """Add the interface to `app`; `request.state.person` tells who makes a request.
+
+    `by_password` tells whether people sign in.
+    """
     known: list[tuple[int, int, int]] = []
     api = APIRouter(prefix="/api/v1", dependencies=[Depends(require_own_page)])
 
     @api.get("/session")
-    def session_info() -> SessionInfo:
-        place = f"{workspace.catalogue_url}\n{reviewer}"
+    def session_info(person: Who) -> SessionInfo:
+        place = f"{workspace.catalogue_url}\n{person.name}"
         store = hashlib.sha256(place.encode()).hexdigest()[:16]
         return SessionInfo(
-            reviewer=reviewer,
+            reviewer=person.name,
             store=store,
             reasons=queue.REASONS,
-            role="admin",
-            accounts=False,
+            role=person.role,
+            accounts=by_password,
         )
 
     @api.get("/next")
     def next_item(
+        person: Who,
         filters: Annotated[queue.Filters, Depends()],
         exclude: Annotated[list[str], Query(max_length=100)] = [],  # noqa: B006
     ) -> Next:
         with catalogue.session() as session:
-            found = following(session, exclude, filters)
+            found = following(session, person, exclude, filters)
             state = order.state(session) if found.item is None else None
         if state is None or state in known:
             return found
@@ -216,16 +250,16 @@ def add_routes(
             pass
         known[:] = [state]
         with catalogue.session() as session:
-            return following(session, exclude, filters)
+            return following(session, person, exclude, filters)
 
     @api.post("/decide", responses={409: {}})
-    def decide(request: DecisionRequest) -> DecisionReply:
+    def decide(person: Who, request: DecisionRequest) -> DecisionReply:
         wish = request.model_dump(exclude={"exclude", "version"})
         try:
             with catalogue.session() as session:
                 decision = queue.decide(
                     session,
-                    reviewer=reviewer,
+                    reviewer=person.name,
                     seen=request.version,
                     double_share=double_share,
                     at=time(),
@@ -234,7 +268,7 @@ def add_routes(
         except queue.Conflict as conflict:
             conflict.yours = {key: wish[key] for key in ("action", "text", "reason")}
             raise
-        found = next_item(queue.Filters(), request.exclude)
+        found = next_item(person, queue.Filters(), request.exclude)
         return DecisionReply(
             decision_id=decision.id,
             action=decision.action,
@@ -244,50 +278,59 @@ def add_routes(
         )
 
     @api.post("/undo")
-    def undo() -> ItemReply:
+    def undo(person: Who) -> ItemReply:
         with catalogue.session() as session:
-            return ItemReply(item=opened(session, queue.undo(session, reviewer, double_share)))
+            segment = queue.undo(session, person.name, double_share)
+            return ItemReply(item=opened(session, person, segment))
 
     @api.post("/split")
-    def split(request: SplitRequest) -> ItemsReply:
+    def split(person: Who, request: SplitRequest) -> ItemsReply:
         with catalogue.session() as session:
             parts = recut.split(
                 session,
-                reviewer=reviewer,
+                reviewer=person.name,
                 segment_id=request.segment_id,
                 at_ms=request.at_ms,
                 texts=request.texts,
                 seen=request.version,
             )
-            return ItemsReply(items=[opened(session, part) for part in parts])
+            return ItemsReply(items=[opened(session, person, part) for part in parts])
 
     @api.post("/merge")
-    def merge(request: MergeRequest) -> ItemsReply:
+    def merge(person: Who, request: MergeRequest) -> ItemsReply:
         with catalogue.session() as session:
             whole = recut.merge(
                 session,
-                reviewer=reviewer,
+                reviewer=person.name,
                 segment_id=request.segment_id,
                 seen=request.version,
             )
-            return ItemsReply(items=[opened(session, one) for one in whole])
+            return ItemsReply(items=[opened(session, person, one) for one in whole])
 
     @api.post("/renew")
-    def renew(request: Leases) -> Leases:
+    def renew(person: Who, request: Leases) -> Leases:
         with catalogue.session() as session:
-            return Leases(leases=leases.renew(session, request.leases, reviewer, time()))
+            return Leases(leases=leases.renew(session, request.leases, person.name, time()))
 
     @api.post("/release")
-    def release(request: Leases) -> Leases:
+    def release(person: Who, request: Leases) -> Leases:
         with catalogue.session() as session:
-            leases.release(session, request.leases, reviewer)
+            leases.release(session, request.leases, person.name)
         return Leases(leases=[])
 
+    @api.get("/users", dependencies=[needs("admin")])
+    def users() -> list[dict[str, Any]]:
+        with catalogue.session() as session:
+            return [accounts.told(user) for user in accounts.every(session)]
+
     @api.post("/segments/{segment_id:path}/revert")
-    def revert(segment_id: str, request: RevertRequest) -> list[dict[str, Any]]:
+    def revert(person: Who, segment_id: str, request: RevertRequest) -> list[dict[str, Any]]:
         with catalogue.session() as session:
             segment = queue.find(session, segment_id)
-            queue.revert(session, segment, reviewer, request.decision_id, double_share)
+            others = {made.reviewer for made in segment.decisions} - {person.name}
+            if others and not person.may("adjudicator"):
+                raise HTTPException(403, "others have decided here; ask an adjudicator")
+            queue.revert(session, segment, person.name, request.decision_id, double_share)
             return _history(session, segment)
 
     @api.get("/segments/{segment_id:path}/history")
@@ -296,19 +339,23 @@ def add_routes(
             return _history(session, queue.find(session, segment_id))
 
     @api.get("/segments/{segment_id:path}")
-    def segment(segment_id: str) -> ItemReply:
+    def segment(person: Who, segment_id: str) -> ItemReply:
         with catalogue.session() as session:
-            return ItemReply(item=opened(session, queue.find(session, segment_id)))
+            return ItemReply(item=opened(session, person, queue.find(session, segment_id)))
 
-    def following(session: Session, exclude: list[str], filters: queue.Filters) -> Next:
-        found = queue.next_segment(session, reviewer, exclude, filters)
-        item = opened(session, found) if found is not None else None
+    def following(
+        session: Session, person: Person, exclude: list[str], filters: queue.Filters
+    ) -> Next:
+        found = queue.next_segment(session, person.name, exclude, filters)
+        item = opened(session, person, found) if found is not None else None
         return Next(item=item, waiting=queue.count_waiting(session))
 
-    def opened(session: Session, segment: Segment) -> Item:
-        held_by = leases.holder(session, segment.id, reviewer, time())
-        token = leases.take(session, segment.id, reviewer, time()) if held_by is None else None
-        return _item(session, segment, reviewer, double_share, token, held_by)
+    def opened(session: Session, person: Person, segment: Segment) -> Item:
+        """The segment, from now on the person's unless another has it."""
+        name = person.name
+        held_by = leases.holder(session, segment.id, name, time())
+        token = leases.take(session, segment.id, name, time()) if held_by is None else None
+        return _item(session, segment, name, double_share, token, held_by)
 
     @api.get("/peaks/{segment_id:path}")
     def peaks(segment_id: str) -> list[int]:

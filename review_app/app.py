@@ -20,22 +20,23 @@ from starlette.staticfiles import StaticFiles
 from corpus.catalogue import Catalogue
 from corpus.errors import UserError
 from corpus.workspace import Workspace
-from review_app import api, order, queue
-from review_app.guard import LOOPBACK_HOSTS, Guard
+from review_app import api, auth, order, queue
+from review_app.auth import Access
+from review_app.guard import LOOPBACK_HOSTS
 
 PLAYER = Path(__file__).with_name("player")
 
 
-def create_app(workspace: Workspace, reviewer: str, double_share: float = 0.0) -> FastAPI:
-    """The review app of a workspace; every decision is in the name of `reviewer`.
+def create_app(workspace: Workspace, access: Access, double_share: float = 0.0) -> FastAPI:
+    """The review app of a workspace, for the people whom `access` lets in.
 
     `double_share` of the segments are decided by two people.
     """
     catalogue = Catalogue(workspace.catalogue_url)
     app = FastAPI(title="review_app", docs_url=None, redoc_url=None)  # those load scripts from afar
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS, www_redirect=False)
-    app.add_middleware(Guard)
-    api.add_routes(app, workspace, catalogue, reviewer, double_share)
+    auth.add_middleware(app, workspace, catalogue, access)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=access.hosts, www_redirect=False)
+    api.add_routes(app, workspace, catalogue, double_share, by_password=access.by_password)
     app.state.keep_order = lambda stop: order.keep(catalogue, double_share, stop)
     app.mount("/player", StaticFiles(directory=PLAYER))
     return _mount_page(app, workspace, catalogue)
@@ -71,6 +72,7 @@ def _mount_page(app: FastAPI, workspace: Workspace, catalogue: Catalogue) -> Fas
         app,
         page,
         path="/",
+        auth_dependency=auth.gradio_user,
         theme=gradio.themes.Default(primary_hue="indigo", neutral_hue="zinc"),
         head='<link rel="stylesheet" href="/player/player.css">',
         footer_links=[],
@@ -127,5 +129,8 @@ def _server(app: FastAPI) -> Any:
     import uvicorn
 
     # Browsers hold connections open; a stop does not wait for them.
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    # Who is at the other end is looked at, not what a header says of it.
+    config = uvicorn.Config(
+        app, log_level="warning", timeout_graceful_shutdown=1, proxy_headers=False
+    )
     return uvicorn.Server(config)

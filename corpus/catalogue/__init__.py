@@ -28,6 +28,7 @@ from corpus.catalogue.models import (
     Segment,
     Tombstone,
     Transcript,
+    User,
     Verdict,
     Waiting,
     now,
@@ -51,6 +52,7 @@ __all__ = [
     "Segment",
     "Tombstone",
     "Transcript",
+    "User",
     "Verdict",
     "Waiting",
     "now",
@@ -58,7 +60,7 @@ __all__ = [
     "segment_id",
 ]
 
-HEAD = "0004"
+HEAD = "0005"
 """The newest migration; an older catalogue is migrated when it is opened."""
 
 MIGRATION_LOCK = 0x_C0_49_05

@@ -196,6 +196,8 @@ class Decision(Base):
     """The later decision that took this one back; empty while it stands."""
     cut: Mapped[dict[str, Any] | None]
     """Of one that changed bounds: ids of the segments before (``from``) and after (``to``)."""
+    adjudicates: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether it settles what two reviewers disagreed on."""
     lead_ms: Mapped[int | None]
     """How long the reviewer took, as the browser measured it."""
     made_at: Mapped[datetime] = mapped_column(default=now)
@@ -236,6 +238,20 @@ class Lease(Base):
     token: Mapped[str] = mapped_column(unique=True)
     expires: Mapped[float]
     """Seconds since 1970."""
+
+
+class User(Base):
+    """Somebody who may use the review app."""
+
+    __tablename__ = "users"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    role: Mapped[str]
+    """``reviewer``, ``adjudicator`` or ``admin``."""
+    password: Mapped[str | None]
+    """Argon2id hash; empty for somebody who signs in through a proxy only."""
+    disabled: Mapped[bool] = mapped_column(default=False, server_default=false())
+    added_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class Verdict(Base):

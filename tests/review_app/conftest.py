@@ -11,6 +11,7 @@ from corpus import audio
 from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript, Verdict, segment_id
 from corpus.workspace import Workspace
 from review_app.app import create_app
+from review_app.auth import Access
 
 SECONDS_OF_TONE = 20
 
@@ -82,7 +83,7 @@ def add_segment(workspace: Workspace, catalogue: Catalogue) -> AddSegment:
 @pytest.fixture
 def client(workspace: Workspace, catalogue: Catalogue) -> Iterator[TestClient]:
     """The review app of the reviewer First, as a client on the same machine sees it."""
-    app = create_app(workspace, "First")
+    app = create_app(workspace, Access(local="First"))
     headers = {"X-Requested-With": "test"}
     with TestClient(app, base_url="http://127.0.0.1:7860", headers=headers) as client:
         yield client

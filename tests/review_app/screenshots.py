@@ -18,6 +18,7 @@ from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript, V
 from corpus.workspace import Workspace, init_workspace
 from review_app import queue
 from review_app.app import create_app, running
+from review_app.auth import Access
 
 from ..browser import open_chromium
 
@@ -63,7 +64,7 @@ def _pictures(
     def take(name: str, workspace: Workspace, size: Any, act: Callable[[Any], None]) -> None:
         context = chromium.new_context(viewport=size, has_touch=size is PHONE)
         page = context.new_page()
-        with running(create_app(workspace, "First")) as url:
+        with running(create_app(workspace, Access(local="First"))) as url:
             page.goto(f"{url}/?__theme={theme}")
             page.wait_for_selector(".js-words button")
             page.wait_for_timeout(1000)  # the waveform is drawn, and the first words are played
