@@ -32,6 +32,7 @@ MAX_TOKENS = 448  # the decoder's positions
 SPECIAL_TOKENS = 5  # start, language, task, no-timestamps, end; one more than with timestamps
 TIMESTAMP_TOKENS = 2  # a segment's start and end
 POOL = 256  # pieces
+SINGLE_SHARE = 0.02  # of windows: one piece, however short, as many are outside of training
 FULL = 0.925  # a window that one speaker fills so far is left to that speaker
 
 

@@ -24,6 +24,7 @@ from corpus.errors import UserError
 from corpus.pack import (
     GRID_SECONDS,
     MAX_TOKENS,
+    SINGLE_SHARE,
     SPECIAL_TOKENS,
     TIMESTAMP_TOKENS,
     WINDOW_SECONDS,
@@ -108,7 +109,7 @@ class Material:
         pieces = [clip.piece for clip in self.clips.values()]
         chance.shuffle(pieces)
         windows = list(self.whole)
-        for packed in pack(pieces, seed=chance.getrandbits(32)):
+        for packed in pack(pieces, seed=chance.getrandbits(32), single_share=SINGLE_SHARE):
             windows.append(join([self.clips[piece.id] for piece in packed]))
         chance.shuffle(windows)
         return windows
