@@ -38,7 +38,7 @@ from corpus.catalogue import Catalogue, Decision, Segment
 from corpus.errors import UserError
 from corpus.verdict import FLAGS, GROUNDS
 from corpus.workspace import Workspace
-from review_app import accounts, clip, leases, order, queue, recut
+from review_app import accounts, clip, decisions, leases, order, queue, recut, standing
 from review_app.accounts import Person, Role
 from review_app.guard import require_own_page
 
@@ -229,7 +229,7 @@ def add_routes(
         return SessionInfo(
             reviewer=person.name,
             store=store,
-            reasons=queue.REASONS,
+            reasons=decisions.REASONS,
             role=person.role,
             accounts=by_password,
         )
@@ -257,7 +257,7 @@ def add_routes(
         wish = request.model_dump(exclude={"exclude", "version"})
         try:
             with catalogue.session() as session:
-                decision = queue.decide(
+                decision = decisions.decide(
                     session,
                     reviewer=person.name,
                     seen=request.version,
@@ -265,7 +265,7 @@ def add_routes(
                     at=time(),
                     **wish,
                 )
-        except queue.Conflict as conflict:
+        except standing.Conflict as conflict:
             conflict.yours = {key: wish[key] for key in ("action", "text", "reason")}
             raise
         found = next_item(person, queue.Filters(), request.exclude)
@@ -280,7 +280,7 @@ def add_routes(
     @api.post("/undo")
     def undo(person: Who) -> ItemReply:
         with catalogue.session() as session:
-            segment = queue.undo(session, person.name, double_share)
+            segment = decisions.undo(session, person.name, double_share)
             return ItemReply(item=opened(session, person, segment))
 
     @api.post("/split")
@@ -326,22 +326,22 @@ def add_routes(
     @api.post("/segments/{segment_id:path}/revert")
     def revert(person: Who, segment_id: str, request: RevertRequest) -> list[dict[str, Any]]:
         with catalogue.session() as session:
-            segment = queue.find(session, segment_id)
+            segment = standing.find(session, segment_id)
             others = {made.reviewer for made in segment.decisions} - {person.name}
             if others and not person.may("adjudicator"):
                 raise HTTPException(403, "others have decided here; ask an adjudicator")
-            queue.revert(session, segment, person.name, request.decision_id, double_share)
+            decisions.revert(session, segment, person.name, request.decision_id, double_share)
             return _history(session, segment)
 
     @api.get("/segments/{segment_id:path}/history")
     def history(segment_id: str) -> list[dict[str, Any]]:
         with catalogue.session() as session:
-            return _history(session, queue.find(session, segment_id))
+            return _history(session, standing.find(session, segment_id))
 
     @api.get("/segments/{segment_id:path}")
     def segment(person: Who, segment_id: str) -> ItemReply:
         with catalogue.session() as session:
-            return ItemReply(item=opened(session, person, queue.find(session, segment_id)))
+            return ItemReply(item=opened(session, person, standing.find(session, segment_id)))
 
     def following(
         session: Session, person: Person, exclude: list[str], filters: queue.Filters
@@ -370,7 +370,7 @@ def add_routes(
         with catalogue.session() as session:
             segment = session.get(Segment, segment_id)
             if segment is None:
-                raise queue.UnknownSegment(f"no segment {segment_id}")
+                raise standing.UnknownSegment(f"no segment {segment_id}")
             before, after = _context(segment) if context else (0, 0)
             return (
                 workspace.path(segment.recording.media_path),
@@ -380,9 +380,9 @@ def add_routes(
 
     @app.exception_handler(UserError)
     def explain(_: Request, error: UserError) -> JSONResponse:
-        status = {queue.UnknownSegment: 404, MediaError: 404, queue.Conflict: 409}
+        status = {standing.UnknownSegment: 404, MediaError: 404, standing.Conflict: 409}
         told: dict[str, Any] = {"detail": str(error)}
-        if isinstance(error, queue.Conflict):
+        if isinstance(error, standing.Conflict):
             told |= {"yours": error.yours, "theirs": error.theirs}
         return JSONResponse(told, status.get(type(error), 422))
 
@@ -397,7 +397,7 @@ def _item(
     token: str | None,
     held_by: str | None,
 ) -> Item:
-    recording, shown = segment.recording, queue.shown_transcript(segment)
+    recording, shown = segment.recording, standing.shown_transcript(segment)
     address = quote(segment.id, safe="")
     reasons = segment.verdict.reasons if segment.verdict else []
     double = order.wants_two(segment.id, double_share)
@@ -428,7 +428,7 @@ def _item(
         others=list(others.values()),
         audio=f"/media/{address}",
         peaks=f"/api/v1/peaks/{address}",
-        version=queue.version(segment, reviewer, double_share),
+        version=standing.version(segment, reviewer, double_share),
         lease=token,
         lease_seconds=leases.LEASE_SECONDS,
         held_by=held_by,
@@ -449,7 +449,7 @@ def _item(
 
 def _words(segment: Segment) -> list[list[Any]]:
     """The words of the shown transcript, else of the newest that has any."""
-    shown = queue.shown_transcript(segment)
+    shown = standing.shown_transcript(segment)
     timed = [one for one in segment.transcripts if one.words]
     chosen = max(timed, key=lambda one: (one is shown, one.id), default=None)
     return [
@@ -475,7 +475,7 @@ def _neighbours(session: Session, segment: Segment) -> tuple[str | None, str | N
     after = session.scalar(
         same.filter(Segment.start_ms > segment.start_ms).order_by(Segment.start_ms).limit(1)
     )
-    texts = [queue.shown_transcript(one) if one is not None else None for one in (before, after)]
+    texts = [standing.shown_transcript(one) if one is not None else None for one in (before, after)]
     return (texts[0].text if texts[0] else None, texts[1].text if texts[1] else None)
 
 
@@ -488,7 +488,7 @@ def _in_words(reason: str) -> str:
 
 def _history(session: Session, segment: Segment) -> list[dict[str, Any]]:
     made = session.scalars(select(Decision).filter_by(segment_id=segment.id).order_by(Decision.id))
-    return [queue.told(session, decision) for decision in made]
+    return [standing.told(session, decision) for decision in made]
 
 
 def byte_range(content: bytes, requested: str | None) -> Response:

@@ -14,7 +14,8 @@ from corpus.catalogue import FINAL_ACTIONS, Decision, Segment, Transcript, segme
 from corpus.errors import UserError
 from corpus.segment import MAX_SECONDS
 from corpus.text import clean_transcript
-from review_app import order, queue
+from review_app import order
+from review_app.standing import Conflict, check_free, find, shown_transcript, told
 
 MIN_SEGMENT_MS = 100
 """Shorter ones hold no word."""
@@ -33,11 +34,11 @@ def split(
     """Cut a segment in two at `at_ms` of the recording; returns both parts, still to be decided.
 
     Raises:
-        UnknownSegment, Conflict: see `queue.find` and `queue.check_free`.
+        UnknownSegment, Conflict: see `standing.find` and `standing.check_free`.
         UserError: the cut lies not inside, or there are not two texts.
     """
-    whole = queue.find(session, segment_id)
-    queue.check_free(whole, reviewer, seen, 0.0, time() if at is None else at)
+    whole = find(session, segment_id)
+    check_free(whole, reviewer, seen, 0.0, time() if at is None else at)
     parts = [clean_transcript(text) for text in texts]
     if len(parts) != 2 or not all(parts):
         raise UserError("a split needs a text for each of the two parts")
@@ -60,12 +61,12 @@ def merge(
     """Make one of a segment and the next of its recording; returns it, still to be decided.
 
     Raises:
-        UnknownSegment, Conflict: see `queue.find` and `queue.check_free`, for either of the two.
+        UnknownSegment, Conflict: see `standing.find` and `standing.check_free`, for either one.
         UserError: there is no next one, or both together are longer than a segment may be.
     """
     present = time() if at is None else at
-    one = queue.find(session, segment_id)
-    queue.check_free(one, reviewer, seen, 0.0, present)
+    one = find(session, segment_id)
+    check_free(one, reviewer, seen, 0.0, present)
     following = session.scalar(
         select(Segment.id)
         .filter(Segment.recording_id == one.recording_id, Segment.start_ms >= one.end_ms)
@@ -74,9 +75,9 @@ def merge(
     )
     if following is None:
         raise UserError("there is no next segment in this recording")
-    two = queue.find(session, following)
-    queue.check_free(two, reviewer, None, 0.0, present)
-    shown = [queue.shown_transcript(segment) for segment in (one, two)]
+    two = find(session, following)
+    check_free(two, reviewer, None, 0.0, present)
+    shown = [shown_transcript(segment) for segment in (one, two)]
     new = _stand_in(session, one, (one.start_ms, two.end_ms))
     text = " ".join(transcript.text for transcript in shown if transcript and transcript.text)
     if text:
@@ -116,9 +117,9 @@ def take_back(session: Session, decision: Decision) -> list[Segment]:
         )
     )
     if later is not None:
-        raise queue.Conflict(
+        raise Conflict(
             f"{later.reviewer} has decided on the new segment meanwhile ({later.action})",
-            queue.told(session, later),
+            told(session, later),
         )
     for ids, superseded in ((after, True), (before, False)):
         session.execute(
@@ -128,7 +129,7 @@ def take_back(session: Session, decision: Decision) -> list[Segment]:
     session.flush()
     for key in (*after, *before):
         order.refresh_one(session, key)
-    return [queue.find(session, key) for key in before]
+    return [find(session, key) for key in before]
 
 
 def _stand_in(session: Session, old: Segment, span: tuple[int, int]) -> Segment:
@@ -145,7 +146,7 @@ def _stand_in(session: Session, old: Segment, span: tuple[int, int]) -> Segment:
         new = Segment(id=key, recording_id=old.recording_id, start_ms=start_ms, end_ms=end_ms)
         session.add(new)
     elif not new.superseded:
-        raise queue.Conflict(f"there is a segment {key} already")
+        raise Conflict(f"there is a segment {key} already")
     new.superseded = False
     session.flush()
     return new
@@ -160,7 +161,7 @@ def _supersede(
     session: Session, action: str, reviewer: str, old: list[Segment], new: list[Segment]
 ) -> None:
     """Note a split or a merge, on the first of the old segments."""
-    shown = queue.shown_transcript(old[0])
+    shown = shown_transcript(old[0])
     cut = {"from": [one.id for one in old], "to": [one.id for one in new]}
     session.add(
         Decision(

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from corpus.catalogue import Catalogue, Decision, Lease, Recording, Segment, Transcript
 from corpus.workspace import Workspace
-from review_app import queue
+from review_app import decisions as deciding
 from review_app.app import create_app, running
 from review_app.auth import Access
 
@@ -345,7 +345,7 @@ def test_a_text_that_comes_too_late_is_kept_and_work_goes_on(
         shown("the plane")
         with catalogue.session() as session:
             shown_id = session.get_one(Segment, first).transcripts[0].id
-            queue.decide(
+            deciding.decide(
                 session,
                 reviewer="Second",
                 segment_id=first,
