@@ -11,7 +11,7 @@ from corpus.catalogue import FINAL_ACTIONS, Decision, Segment, Transcript
 from corpus.errors import UserError
 from corpus.text import clean_transcript
 from review_app import leases, order, recut
-from review_app.standing import Conflict, check_free, find
+from review_app.standing import Conflict, check_free, find, is_disputed, repeated
 
 ACTIONS = (*FINAL_ACTIONS, "skip")
 
@@ -45,6 +45,7 @@ def decide(
     start_ms: int | None = None,
     end_ms: int | None = None,
     double_share: float = 0.0,
+    may_settle: bool = False,
     at: float | None = None,
 ) -> Decision:
     """Store what `reviewer` decided about the transcript that was shown.
@@ -53,7 +54,8 @@ def decide(
     `client_id` again is the same decision and changes nothing. `seen` is the version that the
     reviewer had before them; leases of others are heeded where the present, `at`, is given. Other
     bounds than the segment's (`start_ms`, `end_ms`) with an accept or a correct make a new segment,
-    on which the decision is.
+    on which the decision is. What reviewers disagree on is settled by it where the reviewer
+    `may_settle` that.
 
     Raises:
         UnknownSegment: no such segment.
@@ -61,14 +63,11 @@ def decide(
             one of the segment's.
         UserError: a correct without text, a reject without a reason, an accept of nothing.
     """
-    repeated = session.scalar(select(Decision).filter_by(client_id=client_id))
-    if repeated is not None:
-        of = {repeated.segment_id, *(repeated.cut or {"from": []})["from"]}
-        if segment_id not in of or repeated.reviewer != reviewer:
-            raise Conflict(f"client_id {client_id} belongs to another decision; make a new one")
-        return repeated
+    if (before_this := repeated(session, client_id, reviewer, segment_id)) is not None:
+        return before_this
     segment = find(session, segment_id)
-    check_free(segment, reviewer, seen, double_share, at)
+    check_free(segment, reviewer, seen, double_share, at, may_settle)
+    settles = may_settle and is_disputed(segment) and action in FINAL_ACTIONS
     shown = next((one for one in segment.transcripts if one.id == transcript_id), None)
     if transcript_id is not None and shown is None:
         raise Conflict(f"transcript {transcript_id} does not belong to {segment_id}; load it again")
@@ -100,6 +99,7 @@ def decide(
         client_id=client_id,
         lead_ms=lead_ms,
         cut=cut,
+        adjudicates=settles,
     )
     if after:
         review = Transcript(kind="review", origin=reviewer, text=after)
@@ -118,8 +118,11 @@ def revert(
     reviewer: str,
     decision_id: int,
     double_share: float = 0.0,
+    may_settle: bool = False,
 ) -> Decision:
     """Make an earlier decision of a segment hold again; a new row says the same.
+
+    Where reviewers disagree and `reviewer` `may_settle` that, their opinions stay beside it.
 
     Raises:
         UserError: the segment has no such decision.
@@ -127,6 +130,14 @@ def revert(
     earlier = next((made for made in segment.decisions if made.id == decision_id), None)
     if earlier is None or earlier.action not in FINAL_ACTIONS:
         raise UserError(f"decision {decision_id} is none that {segment.id} can go back to")
+    settles = may_settle and (earlier.adjudicates or is_disputed(segment))
+    replaced = [
+        made
+        for made in segment.decisions
+        if made.undone_by is None
+        and made.action in FINAL_ACTIONS
+        and (made.adjudicates or not settles)
+    ]
     again = Decision(
         segment_id=segment.id,
         reviewer=reviewer,
@@ -134,13 +145,14 @@ def revert(
         reason=earlier.reason,
         before=earlier.before,
         transcript_id=earlier.transcript_id,
+        adjudicates=settles,
+        # The segment is what one of them has made by other bounds: that is now this one's doing.
+        cut=next((made.cut for made in replaced if made.cut is not None), None),
     )
-    standing = [made for made in segment.decisions if made.undone_by is None]
     segment.decisions.append(again)
     session.flush()
-    for made in standing:
-        if made.action in FINAL_ACTIONS:
-            made.undone_by = again.id
+    for made in replaced:
+        made.undone_by = again.id
     session.flush()
     order.refresh_one(session, segment.id, double_share)
     return again
@@ -160,14 +172,14 @@ def undo(session: Session, reviewer: str, double_share: float = 0.0) -> Segment:
             Decision.undone_by.is_(None),
             Decision.action.in_((*ACTIONS, "split", "merge")),
         )
-        .order_by(Decision.id.desc())
+        .order_by(Decision.made_at.desc(), Decision.id.desc())
         .limit(1)
         .with_for_update()
     )
     if newest is None:
         raise UserError("there is nothing to undo")
     if newest.cut is not None:
-        segment = recut.take_back(session, newest)[0]
+        segment = recut.take_back(session, newest, double_share)[0]
     else:
         segment = find(session, newest.segment_id)
     row = Decision(segment_id=segment.id, reviewer=reviewer, action="undo")

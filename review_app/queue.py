@@ -31,6 +31,8 @@ class Filters:
     """Words that a transcript of the segment has, in any case."""
     mine: bool = False
     """Only what the reviewer has skipped."""
+    conflicts: bool = False
+    """Only what people have decided on and disagree, which is for adjudicators; else never that."""
 
 
 def next_segment(
@@ -51,9 +53,10 @@ def next_segment(
     here = (
         select(Waiting.segment_id)
         .filter(
+            Waiting.disputed == filters.conflicts,
             Waiting.segment_id.not_in(exclude),
-            ~decided,
             ~leases.held_by_another(reviewer, time() if at is None else at),
+            *([] if filters.conflicts else [~decided]),
             *_wanted(filters),
         )
         .limit(1)
@@ -117,9 +120,22 @@ def _wanted(filters: Filters) -> list[ColumnElement[bool]]:
     return wanted
 
 
-def count_waiting(session: Session) -> int:
-    """How many segments nobody has decided yet."""
-    return session.scalar(select(func.count()).select_from(Waiting)) or 0
+def count_waiting(session: Session, disputed: bool = False) -> int:
+    """How many segments wait for reviewers, or for an adjudicator since reviewers disagree."""
+    count = select(func.count()).select_from(Waiting).filter(Waiting.disputed == disputed)
+    return session.scalar(count) or 0
+
+
+def disputed_segments(session: Session, limit: int) -> list[Segment]:
+    """What waits for an adjudicator, in the order of the queue."""
+    query = (
+        select(Segment)
+        .join(Waiting, Waiting.segment_id == Segment.id)
+        .filter(Waiting.disputed)
+        .order_by(Waiting.worth.desc(), Waiting.segment_id.desc())
+        .limit(limit)
+    )
+    return list(session.scalars(query))
 
 
 def progress(session: Session) -> list[dict[str, Any]]:

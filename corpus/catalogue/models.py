@@ -19,6 +19,11 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def in_utc(time: datetime) -> datetime:
+    """A time of the catalogue; SQLite gives it back without its zone, PostgreSQL in another."""
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
 def new_client_id() -> str:
     """A name that no other decision has, in any catalogue."""
     return secrets.token_hex(16)
