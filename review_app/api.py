@@ -10,6 +10,7 @@
     POST /api/v1/undo               take back one's own newest decision; answers with its segment
     POST /api/v1/split, /merge      cut a segment in two, or make one of it and the next
     GET  /api/v1/conflicts          what reviewers disagree on, for adjudicators
+    GET  /api/v1/export             all decisions as JSONL, for admins
     GET  /api/v1/users              the accounts, for admins
     POST /api/v1/renew, /release    keep, or give back, segments that one has before oneself
     GET  /api/v1/peaks/ID           the waveform of a segment
@@ -31,7 +32,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -41,7 +42,7 @@ from corpus.catalogue import Catalogue, Decision, Segment
 from corpus.errors import UserError
 from corpus.verdict import FLAGS, GROUNDS
 from corpus.workspace import Workspace
-from review_app import accounts, clip, decisions, leases, order, queue, recut, standing
+from review_app import accounts, clip, decisions, export, leases, order, queue, recut, standing
 from review_app.accounts import Person, Role
 from review_app.guard import require_own_page
 
@@ -359,6 +360,13 @@ def add_routes(
                 )
                 for segment in queue.disputed_segments(session, limit)
             ]
+
+    @api.get("/export", dependencies=[needs("admin")])
+    def exported() -> StreamingResponse:
+        as_file = {"Content-Disposition": 'attachment; filename="decisions.jsonl"'}
+        return StreamingResponse(
+            export.export(catalogue), media_type="application/x-ndjson", headers=as_file
+        )
 
     @api.get("/users", dependencies=[needs("admin")])
     def users() -> list[dict[str, Any]]:
