@@ -11,6 +11,7 @@ beside what is here, and what holds then follows the rules of reviewing:
   whole.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -120,7 +121,8 @@ def _lines(file: BinaryIO, name: str) -> Iterator[Line]:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = ".".join(map(str, first["loc"]))
-            why = f"{place}: {first['msg']}" if place else first["msg"]
+            told = first["msg"].removeprefix("Value error, ")
+            why = f"{place}: {told}" if place else told
             raise UserError(f"{name}, line {number}: {why}; nothing is imported") from None
         except UserError as error:
             raise UserError(f"{name}, line {number}: {error}; nothing is imported") from None
@@ -210,7 +212,7 @@ def _add_texts(run: _Import, new: dict[str, Line]) -> None:
             texts.append((name, line.segment_id, line.after, line))
     if not texts:
         return
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "segment_id": key,
             "kind": "review",
@@ -220,8 +222,18 @@ def _add_texts(run: _Import, new: dict[str, Line]) -> None:
         }
         for _, key, text, line in texts
     ]
-    in_order = insert(Transcript).returning(Transcript.id, sort_by_parameter_order=True)
-    for (owner, *_), key in zip(texts, run.session.scalars(in_order, rows), strict=True):
+    top = run.session.scalar(select(func.max(Transcript.id))) or 0
+    run.session.execute(insert(Transcript), rows)
+    # Ids by content, in order, rather than one insert at a time.
+    ids: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for some in batches({row["segment_id"] for row in rows}, BATCH_ROWS):
+        made = select(
+            Transcript.id, Transcript.segment_id, Transcript.origin, Transcript.text
+        ).filter(Transcript.segment_id.in_(some), Transcript.id > top)
+        for key, *what in run.session.execute(made.order_by(Transcript.id.desc())):
+            ids[tuple(what)].append(key)
+    for (owner, *_), row in zip(texts, rows, strict=True):
+        key = ids[row["segment_id"], row["origin"], row["text"]].pop()
         if owner is not None:
             run.transcripts[owner] = key
 
@@ -238,8 +250,9 @@ def _add_decisions(run: _Import, new: dict[str, Line]) -> None:
                 "cut": line.cut.as_stored() if line.cut else None,
             }
         )
-    in_order = insert(Decision).returning(Decision.id, sort_by_parameter_order=True)
-    run.ids |= zip(new, run.session.scalars(in_order, rows), strict=True)
+    run.session.execute(insert(Decision), rows)
+    made = select(Decision.client_id, Decision.id).filter(Decision.client_id.in_(new))
+    run.ids |= {name: key for name, key in run.session.execute(made)}
     run.told.added += len(new)
     run.touched |= {line.segment_id for line in new.values()}
 
