@@ -18,7 +18,8 @@ from corpus.catalogue import Catalogue, Recording, Transcript
 from corpus.dataset import file_hashes, read_split
 from corpus.engine import Workers
 from corpus.errors import UserError
-from corpus.plan import ROOM_TOKENS, Kept, Media, Plan, cut_at_pauses, runs
+from corpus.kept import ROOM_TOKENS, Kept, Media, cut_at_pauses
+from corpus.plan import Plan, runs
 from corpus.workspace import BuildConfig, Workspace
 from demo.voices import BASE_VOICES, speak
 
