@@ -247,6 +247,8 @@ def build(
     """
     from corpus.build import build as write
     from corpus.build import check_media, plan_dataset, plan_rows, plan_totals
+    from corpus.score import phrases_for
+    from corpus.verdict import heed_decisions
 
     space, catalogue = open_both(workspace)
     given: dict[str, Any] = {
@@ -263,6 +265,9 @@ def build(
     where = workers_of(space, engine, workers)
     if check_media(space, catalogue, where).failed:
         console.say("warning: some clips cannot be read; which: corpus status --json")
+    language = space.config.language
+    if late := heed_decisions(catalogue, language, phrases_for(language, space.root)):
+        console.say(f"{late} verdicts were of before people decided, so all were given again")
     plan = plan_dataset(space, catalogue, settings, where)
     for warning in plan.warnings:
         console.say(f"warning: {warning}")

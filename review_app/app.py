@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
 
-from corpus.catalogue import Catalogue
+from corpus.catalogue import FINAL_ACTIONS, Catalogue
 from corpus.errors import UserError
 from corpus.workspace import Workspace
 from review_app import api, auth, order, queue
@@ -53,7 +53,7 @@ def _mount_page(app: FastAPI, workspace: Workspace, catalogue: Catalogue) -> Fas
     def progress() -> tuple[str, list[list[Any]]]:
         with catalogue.session() as session:
             waiting, rows = queue.count_waiting(session), queue.progress(session)
-        done = sum(sum(row[action] for action in queue.FINAL_ACTIONS) for row in rows)
+        done = sum(sum(row[action] for action in FINAL_ACTIONS) for row in rows)
         table = [[*list(row.values())[:-1], round(row["minutes"], 1)] for row in rows]
         return f"**{waiting:,}** segments are waiting, **{done:,}** are decided.", table
 

@@ -10,7 +10,7 @@ import math
 import threading
 import time
 import zlib
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 
 from sqlalchemy import and_, case, delete, func, insert, or_, select
@@ -26,6 +26,7 @@ from corpus.catalogue import (
     Verdict,
     Waiting,
 )
+from corpus.evidence import disagree
 
 BATCH_ROWS = 250
 """Segments that are looked at in one transaction: a hundredth of a second or two."""
@@ -102,11 +103,16 @@ def refresh_span(session: Session, first: str, last: str, double_share: float = 
         .group_by(Transcript.segment_id)
         .subquery()
     )
-    opinions = Counter(
-        session.scalars(
-            select(Decision.segment_id).filter(STANDS, Decision.segment_id.between(first, last))
-        )
-    )
+    opinions: dict[str, list[str | None]] = defaultdict(list)
+    settled = set()
+    for key, adjudicates, text in session.execute(
+        select(Decision.segment_id, Decision.adjudicates, Transcript.text)
+        .outerjoin(Transcript, Transcript.id == Decision.transcript_id)
+        .filter(STANDS, Decision.segment_id.between(first, last))
+    ):
+        opinions[key].append(text)
+        if adjudicates:
+            settled.add(key)
     rows = session.execute(
         select(
             Segment.id,
@@ -133,15 +139,21 @@ def refresh_span(session: Session, first: str, last: str, double_share: float = 
         delete(Waiting).filter(Waiting.segment_id.between(first, last)),
         execution_options={"synchronize_session": False},
     )
-    waiting = [
-        {
-            "segment_id": key,
-            "recording_id": recording_id,
-            "worth": worth(verdict, milliseconds / 1000, logprob, cer),
-        }
-        for key, recording_id, milliseconds, verdict, logprob, cer in rows
-        if opinions[key] < 1 + wants_two(key, double_share)
-    ]
+    waiting = []
+    for key, recording_id, milliseconds, verdict, logprob, cer in rows:
+        disputed = disagree(opinions[key])
+        if key in settled or not (
+            disputed or len(opinions[key]) < 1 + wants_two(key, double_share)
+        ):
+            continue
+        waiting.append(
+            {
+                "segment_id": key,
+                "recording_id": recording_id,
+                "worth": worth(verdict, milliseconds / 1000, logprob, cer),
+                "disputed": disputed,
+            }
+        )
     if waiting:
         session.execute(insert(Waiting), waiting)
 
