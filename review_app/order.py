@@ -1,6 +1,7 @@
 """The order of the queue: how much a look at each segment is worth, kept in the table ``waiting``.
 
-The worth rests on verdicts, scores and decisions, which the stages of `corpus` change at any time.
+The table ``overview`` is kept beside it, a row for every segment with what lists of them show. The
+worth rests on verdicts, scores and decisions, which the stages of `corpus` change at any time.
 So it is written down in batches, off and on, and the next segment is the first row of an index
 instead of a walk through everything. What is written down orders only: whether a segment is still
 open is looked at when it is handed out.
@@ -12,14 +13,17 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
-from sqlalchemy import and_, case, delete, func, insert, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import and_, case, delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.orm import Session, aliased
 
 from corpus.catalogue import (
     STANDS,
     Catalogue,
     Decision,
+    Overview,
     Score,
     Segment,
     Transcript,
@@ -80,7 +84,7 @@ def refresh(catalogue: Catalogue, double_share: float = 0.0) -> Iterator[int]:
 
 
 def refresh_span(session: Session, first: str, last: str, double_share: float = 0.0) -> None:
-    """Write the worth of the segments with ids from `first` to `last`."""
+    """Write the worth of the segments with ids from `first` to `last`, and their overview."""
     # No filter by kind: SQLite would walk the index of kinds instead of the span.
     texts = (
         select(
@@ -95,18 +99,30 @@ def refresh_span(session: Session, first: str, last: str, double_share: float = 
     doubts = (
         select(
             Transcript.segment_id,
-            func.max(case((Score.name.in_(("cer", "agreement")), Score.value))).label("cer"),
+            *(
+                func.max(case((Score.name == name, Score.value))).label(name)
+                for name in ("cer", "agreement")
+            ),
         )
         .join(Score, Score.transcript_id == Transcript.id)
         .filter(Transcript.segment_id.between(first, last))
         .group_by(Transcript.segment_id)
         .subquery()
     )
-    opinions = Counter(
-        session.scalars(
-            select(Decision.segment_id).filter(STANDS, Decision.segment_id.between(first, last))
+    opinions: Counter[str] = Counter()
+    newest: dict[str, int] = {}
+    made = session.execute(
+        select(Decision.segment_id, Decision.id, STANDS)
+        .filter(
+            STANDS | ((Decision.action == "skip") & Decision.undone_by.is_(None)),
+            Decision.segment_id.between(first, last),
         )
+        .order_by(STANDS, Decision.id)
     )
+    for key, decision_id, settles in made:
+        opinions[key] += settles
+        newest[key] = decision_id
+    heard = aliased(Transcript)
     rows = session.execute(
         select(
             Segment.id,
@@ -115,40 +131,74 @@ def refresh_span(session: Session, first: str, last: str, double_share: float = 
             Verdict.verdict,
             Score.value,
             doubts.c.cer,
+            doubts.c.agreement,
+            func.length(heard.text),
+            texts.c.typed,
         )
         .outerjoin(Verdict, Verdict.segment_id == Segment.id)
         .outerjoin(texts, texts.c.segment_id == Segment.id)
+        .outerjoin(heard, heard.id == texts.c.pseudo)
         .outerjoin(Score, and_(Score.transcript_id == texts.c.pseudo, Score.name == "avg_logprob"))
         .outerjoin(doubts, doubts.c.segment_id == Segment.id)
-        .filter(
-            Segment.id.between(first, last),
-            or_(
-                Verdict.verdict == "review",
-                texts.c.pseudo.is_not(None),
-                texts.c.typed.is_not(None),
-            ),
-        )
-    ).all()
-    session.execute(
-        delete(Waiting).filter(Waiting.segment_id.between(first, last)),
-        execution_options={"synchronize_session": False},
+        .filter(Segment.id.between(first, last))
     )
-    waiting = [
-        {
+    waiting, overview = [], []
+    for key, recording_id, length, verdict, logprob, cer, agreement, characters, typed in rows:
+        differs = max((rate for rate in (cer, agreement) if rate is not None), default=None)
+        place = {
             "segment_id": key,
             "recording_id": recording_id,
-            "worth": worth(verdict, milliseconds / 1000, logprob, cer),
+            "worth": worth(verdict, length / 1000, logprob, differs),
         }
-        for key, recording_id, milliseconds, verdict, logprob, cer in rows
-        if opinions[key] < 1 + wants_two(key, double_share)
-    ]
-    if waiting:
-        session.execute(insert(Waiting), waiting)
+        double = wants_two(key, double_share)
+        overview.append(
+            place
+            | {
+                "milliseconds": length,
+                "verdict": verdict,
+                "logprob": logprob,
+                "cer": cer,
+                "characters": characters,
+                "double": double,
+                "decision_id": newest.get(key),
+            }
+        )
+        to_decide = verdict == "review" or characters is not None or typed is not None
+        if to_decide and opinions[key] < 1 + double:
+            waiting.append(place)
+    _write(session, Waiting, first, last, waiting)
+    _write(session, Overview, first, last, overview)
+
+
+def _write(
+    session: Session,
+    table: type[Waiting] | type[Overview],
+    first: str,
+    last: str,
+    rows: list[dict[str, Any]],
+) -> None:
+    """Make `rows` what a table has from `first` to `last`; most is there, and is left alone."""
+    columns = table.__table__.columns
+    found = session.execute(select(*columns).filter(table.segment_id.between(first, last)))
+    known = {row["segment_id"]: dict(row) for row in found.mappings()}
+    changed = [row for row in rows if known.get(row["segment_id"]) != row]
+    gone = known.keys() - {row["segment_id"] for row in rows}
+    options = {"synchronize_session": False}
+    if gone:
+        here = table.segment_id.in_(gone)
+        session.execute(delete(table).filter(here), execution_options=options)
+    if changed:
+        # Another process may be at the same rows.
+        insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+        new = insert(table)
+        others = {name: new.excluded[name] for name in columns.keys() if name != "segment_id"}
+        session.execute(
+            new.on_conflict_do_update(index_elements=["segment_id"], set_=others), changed
+        )
 
 
 def refresh_one(session: Session, segment_id: str, double_share: float = 0.0) -> None:
     """Write the worth of one segment, or take it out of the queue once it is settled."""
-    session.execute(delete(Waiting).filter_by(segment_id=segment_id))  # superseded ones, too
     refresh_span(session, segment_id, segment_id, double_share)
 
 

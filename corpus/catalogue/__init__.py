@@ -23,6 +23,7 @@ from corpus.catalogue.models import (
     Failure,
     Lease,
     Model,
+    Overview,
     Recording,
     Score,
     Segment,
@@ -47,6 +48,7 @@ __all__ = [
     "Failure",
     "Lease",
     "Model",
+    "Overview",
     "Recording",
     "Score",
     "Segment",
@@ -60,7 +62,7 @@ __all__ = [
     "segment_id",
 ]
 
-HEAD = "0005"
+HEAD = "0006"
 """The newest migration; an older catalogue is migrated when it is opened."""
 
 MIGRATION_LOCK = 0x_C0_49_05
