@@ -189,9 +189,9 @@ def _write(
         session.execute(delete(table).filter(here), execution_options=options)
     if changed:
         # Another process may be at the same rows.
-        insert = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
-        new = insert(table)
-        others = {name: new.excluded[name] for name in columns.keys() if name != "segment_id"}
+        on_postgresql = session.get_bind().dialect.name == "postgresql"
+        new = postgresql.insert(table) if on_postgresql else sqlite.insert(table)
+        others = {one.name: new.excluded[one.name] for one in columns if not one.primary_key}
         session.execute(
             new.on_conflict_do_update(index_elements=["segment_id"], set_=others), changed
         )

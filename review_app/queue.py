@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from time import time
 from typing import Any
 
-from sqlalchemy import ColumnElement, case, exists, func, select
+from sqlalchemy import ColumnElement, Select, case, exists, func, select
 from sqlalchemy.orm import Session, object_session
 
 from corpus.catalogue import (
@@ -129,10 +129,11 @@ def next_segment(
     return session.get(Segment, found)
 
 
-def _wanted(filters: Filters) -> list[ColumnElement[bool]]:
-    recordings: list[ColumnElement[bool]] = []
+def recordings(filters: Filters) -> Select[str] | None:
+    """The ids of the recordings that the filters want; None where they want all."""
+    wanted: list[ColumnElement[bool]] = []
     if filters.channel:
-        recordings.append(
+        wanted.append(
             (Recording.channel == filters.channel) | (Recording.channel_id == filters.channel)
         )
     for column, value in (
@@ -141,10 +142,15 @@ def _wanted(filters: Filters) -> list[ColumnElement[bool]]:
         (Recording.language, filters.language),
     ):
         if value:
-            recordings.append(column == value)
+            wanted.append(column == value)
+    return select(Recording.id).filter(*wanted) if wanted else None
+
+
+def _wanted(filters: Filters) -> list[ColumnElement[bool]]:
     wanted: list[ColumnElement[bool]] = []
-    if recordings:
-        wanted.append(Waiting.recording_id.in_(select(Recording.id).filter(*recordings)))
+    of_recordings = recordings(filters)
+    if of_recordings is not None:
+        wanted.append(Waiting.recording_id.in_(of_recordings))
     if filters.verdict:
         wanted.append(
             exists().where(

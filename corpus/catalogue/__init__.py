@@ -72,6 +72,10 @@ BUSY_SECONDS = 30
 """How long SQLite waits for another writer before it gives up."""
 
 
+_READING = "catalogue_reading"
+"""The option of a connection whose transactions only read."""
+
+
 class Catalogue:
     """An open catalogue. `url` is a SQLAlchemy database URL.
 
@@ -99,8 +103,23 @@ class Catalogue:
         Raises:
             UserError: another program keeps the database locked, or it cannot be reached.
         """
+        with self._begun(self.engine) as session:
+            yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A transaction that changes nothing: no writer waits for it, and it waits for none.
+
+        Raises:
+            UserError: as in `session`.
+        """
+        with self._begun(self.engine.execution_options(**{_READING: True})) as session:
+            yield session
+
+    @contextmanager
+    def _begun(self, engine: Engine) -> Iterator[Session]:
         try:
-            with _Session(self.engine, expire_on_commit=False) as session, session.begin():
+            with _Session(engine, expire_on_commit=False) as session, session.begin():
                 yield session
         except OperationalError as error:
             raise UserError(
@@ -233,6 +252,7 @@ def _engine(url: str) -> Engine:
         def _begin(connection: Any) -> None:
             # Taking the write lock at once avoids the deadlock of two readers that both want to
             # write; transactions here are short.
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            reading = connection.get_execution_options().get(_READING)
+            connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine
