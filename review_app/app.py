@@ -57,13 +57,19 @@ def _mount_page(app: FastAPI, workspace: Workspace, catalogue: Catalogue) -> Fas
         table = [[*list(row.values())[:-1], round(row["minutes"], 1)] for row in rows]
         return f"**{waiting:,}** segments are waiting, **{done:,}** are decided.", table
 
+    def screen(name: str) -> None:
+        """A screen of plain JavaScript: it is mounted where its HTML is, which holds no data."""
+        gradio.HTML(
+            html_template=(PLAYER / f"{name}.html").read_text(encoding="utf-8"),
+            js_on_load=f"import('/player/{name}.js').then((screen) => screen.mount(element));",
+            apply_default_css=False,
+        )
+
     with gradio.Blocks(title=f"Review · {workspace.root.name}", analytics_enabled=False) as page:
         with gradio.Tab("Review"):
-            gradio.HTML(
-                html_template=(PLAYER / "player.html").read_text(encoding="utf-8"),
-                js_on_load="import('/player/player.js').then((player) => player.mount(element));",
-                apply_default_css=False,
-            )
+            screen("player")
+        with gradio.Tab("Browse"):
+            screen("browse")
         with gradio.Tab("Progress") as tab:
             summary = gradio.Markdown()
             table = gradio.Dataframe(headers=columns, datatype="str", interactive=False)
@@ -74,7 +80,9 @@ def _mount_page(app: FastAPI, workspace: Workspace, catalogue: Catalogue) -> Fas
         path="/",
         auth_dependency=auth.gradio_user,
         theme=gradio.themes.Default(primary_hue="indigo", neutral_hue="zinc"),
-        head='<link rel="stylesheet" href="/player/player.css">',
+        head="".join(
+            f'<link rel="stylesheet" href="/player/{name}.css">' for name in ("player", "browse")
+        ),
         footer_links=[],
         run_history=False,
         ssr_mode=False,

@@ -1,6 +1,6 @@
 """The review screen in a real browser: keys, sound, drafts, and no request to any other machine."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -20,38 +20,6 @@ from .conftest import AddSegment
 expect.set_options(timeout=20_000)  # milliseconds; a machine under load is slow, not wrong
 
 Decisions = list[tuple[str, str | None, str | None]]
-
-
-@pytest.fixture
-def app(workspace: Workspace, catalogue: Catalogue) -> FastAPI:
-    """The review app of the reviewer First."""
-    return create_app(workspace, Access(local="First"))
-
-
-@pytest.fixture
-def page(chromium: Any) -> Iterator[Any]:
-    """A tab whose user sees no dialog, no error, and whose every request stays on this machine."""
-    context = chromium.new_context()
-    page = context.new_page()
-    requests: list[str] = []
-    surprises: list[str] = []
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("pageerror", lambda error: surprises.append(str(error)))
-    page.on("dialog", lambda dialog: (surprises.append(dialog.message), dialog.dismiss()))
-    page.on(
-        "console",
-        lambda message: (
-            surprises.append(message.text)
-            if message.type == "error" and "Failed to load resource" not in message.text
-            else None
-        ),
-    )
-    yield page
-    context.close()
-    assert surprises == []
-    assert requests
-    local = ("http://127.0.0.1:", "blob:http://127.0.0.1:", "data:")
-    assert [url for url in requests if not url.startswith(local)] == []
 
 
 @pytest.fixture
