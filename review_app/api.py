@@ -9,6 +9,7 @@
     POST /api/v1/undo               take back one's own newest decision; answers with its segment
     GET  /api/v1/browse             all segments, 50 a page; the same filters, and: state, reviewer,
                                     sort, descending, page; /browse/choices what to filter by
+    GET  /api/v1/statistics         how the review goes; a reviewer sees the own pace and the totals
     POST /api/v1/split, /merge      cut a segment in two, or make one of it and the next
     GET  /api/v1/users              the accounts, for admins
     POST /api/v1/renew, /release    keep, or give back, segments that one has before oneself
@@ -40,7 +41,7 @@ from corpus.catalogue import Catalogue, Decision, Segment
 from corpus.errors import UserError
 from corpus.verdict import FLAGS, GROUNDS
 from corpus.workspace import Workspace
-from review_app import accounts, browse, clip, leases, order, queue, recut
+from review_app import accounts, browse, clip, leases, order, queue, recut, statistics
 from review_app.accounts import Person, Role
 from review_app.guard import require_own_page
 
@@ -254,6 +255,7 @@ def add_routes(
     `by_password` tells whether people sign in.
     """
     known: list[tuple[int, int, int]] = []
+    reader = statistics.Reader(catalogue)
     api = APIRouter(prefix="/api/v1", dependencies=[Depends(require_own_page)])
 
     @api.get("/session")
@@ -292,18 +294,28 @@ def add_routes(
         known[:] = [state]
         return True
 
+    def look_through_once() -> None:
+        """See that there is an overview; later it is kept up to date beside all else."""
+        with catalogue.reading() as session:
+            written = order.has_overview(session)
+        if not written:
+            looked_through()
+
     @api.get("/browse")
     def browsed(
         person: Who,
         filters: Annotated[queue.Filters, Depends()],
         listing: Annotated[browse.Listing, Depends()],
     ) -> Rows:
+        look_through_once()
         with catalogue.reading() as session:
             rows, total = browse.page(session, person, filters, listing)
-        if total == 0 and looked_through():
-            with catalogue.reading() as session:
-                rows, total = browse.page(session, person, filters, listing)
         return Rows.model_validate({"rows": rows, "total": total, "page_rows": browse.PAGE_ROWS})
+
+    @api.get("/statistics")
+    def told(person: Who) -> statistics.Statistics:
+        look_through_once()
+        return statistics.compute(reader.rows(), person)
 
     @api.get("/browse/choices")
     def choices() -> dict[str, list[str]]:

@@ -214,9 +214,14 @@ def keep(catalogue: Catalogue, double_share: float, stop: threading.Event) -> No
 
 
 def state(session: Session) -> tuple[int, int, int]:
-    """Changes when there are new segments, transcripts or verdicts."""
+    """Changes when there are new segments, transcripts of others than reviewers, or verdicts."""
     return (
         session.scalar(select(func.count()).select_from(Segment)) or 0,
-        session.scalar(select(func.max(Transcript.id))) or 0,
+        session.scalar(select(func.max(Transcript.id)).filter(Transcript.kind != "review")) or 0,
         session.scalar(select(func.count()).select_from(Verdict)) or 0,
     )
+
+
+def has_overview(session: Session) -> bool:
+    """Whether the overview has been written at all."""
+    return session.scalar(select(Overview.segment_id).limit(1)) is not None
