@@ -313,9 +313,11 @@ def add_routes(
         return Rows.model_validate({"rows": rows, "total": total, "page_rows": browse.PAGE_ROWS})
 
     @api.get("/statistics")
-    def told(person: Who) -> statistics.Statistics:
+    def figures(person: Who) -> statistics.Statistics:
         look_through_once()
         return statistics.compute(reader.rows(), person)
+
+    app.state.figures = figures
 
     @api.get("/browse/choices")
     def choices() -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from time import time
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, case, exists, func, select
+from sqlalchemy import ColumnElement, Select, exists, func, select
 from sqlalchemy.orm import Session, object_session
 
 from corpus.catalogue import (
@@ -415,23 +415,3 @@ def undo(session: Session, reviewer: str, double_share: float = 0.0) -> Segment:
     session.flush()
     order.refresh_one(session, segment.id, double_share)
     return segment
-
-
-def progress(session: Session) -> list[dict[str, Any]]:
-    """Per reviewer: the number of decisions of each action, and minutes of audio decided."""
-    milliseconds = case((STANDS, Segment.end_ms - Segment.start_ms), else_=0)
-    rows = session.execute(
-        select(
-            Decision.reviewer,
-            *(func.sum(case((Decision.action == name, 1), else_=0)) for name in ACTIONS),
-            func.sum(milliseconds),
-        )
-        .join(Segment, Segment.id == Decision.segment_id)
-        .filter(Decision.undone_by.is_(None))
-        .group_by(Decision.reviewer)
-        .order_by(Decision.reviewer)
-    )
-    return [
-        {"reviewer": reviewer, **dict(zip(ACTIONS, counts, strict=True)), "minutes": total / 60_000}
-        for reviewer, *counts, total in rows
-    ]

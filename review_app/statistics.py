@@ -19,12 +19,12 @@ import math
 import threading
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from statistics import median
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
@@ -63,6 +63,9 @@ MIN_RECORDINGS = 5
 DRAWS = 1000
 GROUPS = 500
 """Recordings are resampled in at most so many groups, put together by chance."""
+
+
+Key = TypeVar("Key", str, date, tuple[date, str])
 
 
 class Made(NamedTuple):
@@ -170,13 +173,17 @@ class ErrorLeft:
 
 @dataclass(frozen=True)
 class Statistics:
-    """All figures; `people` and `days` are those that the person who asks may see."""
+    """All figures; `people` and `days` are those that the person who asks may see.
+
+    `total` and `total_days` are of everybody together.
+    """
 
     waiting: int
     decided: int
     hours_decided: float
     verdicts: list[Standing]
     total: Pace
+    total_days: list[Pace]
     people: list[Pace]
     days: list[Pace]
     errors: Errors
@@ -320,8 +327,14 @@ def compute(rows: Rows, person: Person) -> Statistics:
         hours_decided=sum(standing.hours for standing in decided),
         verdicts=rows.standing,
         total=pace("", None, timed),
-        people=[pace(name, None, part) for (name, _), part in _by(shown, with_day=False)],
-        days=[pace(name, day, part) for (name, day), part in _by(shown, with_day=True)],
+        total_days=[pace("", day, part) for day, part in _sorted_by(timed, lambda one: one.day)],
+        people=[
+            pace(name, None, part) for name, part in _sorted_by(shown, lambda one: one.reviewer)
+        ],
+        days=[
+            pace(name, day, part)
+            for (day, name), part in _sorted_by(shown, lambda one: (one.day, one.reviewer))
+        ],
         errors=errors(None, rows.checked),
         levels=[
             errors(level_name(level), by_level[level])
@@ -368,13 +381,11 @@ def pace(reviewer: str, day: date | None, made: Sequence[Made]) -> Pace:
     )
 
 
-def _by(
-    made: Iterable[Made], *, with_day: bool
-) -> list[tuple[tuple[str, date | None], list[Made]]]:
-    parts: dict[tuple[str, date | None], list[Made]] = defaultdict(list)
+def _sorted_by(made: Iterable[Made], key: Callable[[Made], Key]) -> list[tuple[Key, list[Made]]]:
+    parts: dict[Key, list[Made]] = defaultdict(list)
     for one in made:
-        parts[one.reviewer, one.day if with_day else None].append(one)
-    return sorted(parts.items(), key=lambda part: (part[0][1] or date.min, part[0][0]))
+        parts[key(one)].append(one)
+    return [(name, parts[name]) for name in sorted(parts)]
 
 
 def level_of(logprob: float | None) -> int | None:

@@ -357,20 +357,6 @@ def test_a_decision_made_while_the_server_is_away_arrives_when_it_is_back(
         assert decisions() == [("correct", "the plane", "the plain")]
 
 
-def test_progress_is_told_on_its_own_tab(
-    app: FastAPI, page: Any, shown: Callable[[str], None], add_segment: AddSegment
-) -> None:
-    add_segment("the plane", 0, 9000)
-    with running(app) as url:
-        page.goto(url)
-        shown("the plane")
-        page.keyboard.press("Control+Enter")
-        expect(page.get_by_text("Everything is reviewed.")).to_be_visible()
-        page.get_by_role("tab", name="Progress").click()
-        expect(page.get_by_text("0 segments are waiting, 1 are decided.")).to_be_visible()
-        expect(page.get_by_text("First").locator("visible=true")).to_be_visible()
-
-
 def test_ten_segments_are_worked_through_without_the_mouse_or_leaving_the_text(
     app: FastAPI,
     page: Any,

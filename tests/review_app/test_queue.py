@@ -191,34 +191,6 @@ def test_a_segment_without_any_transcript_can_be_typed_but_not_accepted(
     assert decide(catalogue, key, "correct", text="from scratch").before is None
 
 
-def test_progress_counts_each_reviewers_decisions_and_minutes(
-    catalogue: Catalogue, add_segment: AddSegment
-) -> None:
-    one, two = add_segment("one", 0, 3000), add_segment("two", 3000, 9000)
-    decide(catalogue, one, "accept")
-    decide(catalogue, two, "skip")
-    decide(catalogue, two, "reject", reason="no_speech", reviewer="Second")
-    with catalogue.session() as session:
-        assert queue.progress(session) == [
-            {
-                "reviewer": "First",
-                "accept": 1,
-                "correct": 0,
-                "reject": 0,
-                "skip": 1,
-                "minutes": 0.05,
-            },
-            {
-                "reviewer": "Second",
-                "accept": 0,
-                "correct": 0,
-                "reject": 1,
-                "skip": 0,
-                "minutes": 0.1,
-            },
-        ]
-
-
 def test_the_first_of_ten_thousand_segments_is_the_borderline_one(
     catalogue: Catalogue, add_segment: AddSegment
 ) -> None:
