@@ -6,6 +6,7 @@ out. Without accounts whoever sits at this machine may do everything.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, get_args
 
 from argon2 import PasswordHasher
@@ -27,9 +28,6 @@ MIN_PASSWORD = 10
 MAX_NAME = 100
 
 _hasher = PasswordHasher()  # Argon2id with the memory and time of RFC 9106
-
-_NOBODYS = _hasher.hash("")
-"""Checked where there is no such user, so that the time does not tell who has an account."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +112,17 @@ def person(user: User) -> Person:
 
 def is_password(user: User | None, password: str) -> bool:
     """Whether this is the password of the account; takes as long where there is none."""
-    stored = user.password if user is not None and user.password else _NOBODYS
+    stored = user.password if user is not None else None
     try:
-        return _hasher.verify(stored, password) and stored is not _NOBODYS
+        return _hasher.verify(stored or _nobodys(), password) and stored is not None
     except VerifyMismatchError:
         return False
+
+
+@cache
+def _nobodys() -> str:
+    """A hash to check where there is none, so that the time does not tell who has an account."""
+    return _hasher.hash("")
 
 
 def _hash(password: str) -> str:

@@ -226,8 +226,8 @@ def _add_sign_in(app: FastAPI, catalogue: Catalogue) -> None:
     @app.post(SIGN_IN)
     async def sign_in(
         request: Request,
-        name: Annotated[str, Form(max_length=accounts.MAX_NAME)],
-        password: Annotated[str, Form(max_length=1000)],
+        name: Annotated[str, Form(max_length=accounts.MAX_NAME)] = "",
+        password: Annotated[str, Form(max_length=1000)] = "",
     ) -> Response:
         nonlocal pending
         if pending >= MAX_PENDING:

@@ -18,7 +18,42 @@ if TYPE_CHECKING:
 
 LOOPBACK = ip_network("127.0.0.0/8")
 
-cli = console.new_app("Listen to segments and correct their labels, in a browser.")
+ABOUT = """Listen to segments and correct their labels, in a browser.
+
+Decisions are stored in the catalogue at once; `corpus verdict` and `corpus build` use them. While
+there are no accounts, the app serves this machine only, and whoever sits at it. Once `review_app
+user add` has made one, people sign in, and --host may be any address."""
+
+EXAMPLES = """Examples:
+
+  review_app
+
+  review_app --double-share 0.05
+
+  review_app user add amina --role admin
+
+  review_app --host 0.0.0.0 --public-url https://review.example.org
+
+  review_app --trust-header X-Forwarded-User --public-url https://review.example.org
+"""
+
+ADD_EXAMPLES = """Examples:
+
+  review_app user add amina --role admin
+
+  pwgen 16 1 | tee bilal.txt | review_app user add bilal
+"""
+
+CHANGE_EXAMPLES = """Examples:
+
+  review_app user change bilal --role adjudicator
+
+  review_app user change bilal --password
+
+  review_app user change bilal --disable
+"""
+
+cli = console.new_app(ABOUT)
 user = console.new_app("Who may sign in: add, change and list accounts.")
 cli.add_typer(user, name="user")
 
@@ -37,7 +72,7 @@ RoleOption = typer.Option(
 )
 
 
-@cli.callback(invoke_without_command=True, no_args_is_help=False)
+@cli.callback(invoke_without_command=True, no_args_is_help=False, epilog=EXAMPLES)
 def review_app(
     context: typer.Context,
     workspace: WorkspaceOption = None,
@@ -70,20 +105,7 @@ def review_app(
     json: console.JsonOption = False,
     debug: console.DebugOption = False,
 ) -> None:
-    """Listen to segments and correct their labels, in a browser.
-
-    Decisions are stored in the catalogue at once; `corpus verdict` and `corpus build` use them.
-    While there are no accounts, the app serves this machine only, and whoever sits at it. Once
-    `review_app user add` has made one, people sign in, and --host may be any address.
-
-    \b
-    Examples:
-      review_app
-      review_app --double-share 0.05
-      review_app user add amina --role admin
-      review_app --host 0.0.0.0 --public-url https://review.example.org
-      review_app --trust-header X-Forwarded-User --public-url https://review.example.org
-    """
+    """Serve the app."""
     if context.invoked_subcommand is not None:
         return
     opened = open_workspace(workspace)
@@ -148,7 +170,7 @@ def _access(
     return Access(header=trust_header, proxies=tuple(proxies), public_url=public_url)
 
 
-@user.command("add")
+@user.command("add", epilog=ADD_EXAMPLES)
 def add_user(
     name: Annotated[str, typer.Argument(help="By which the person signs in.")],
     workspace: WorkspaceOption = None,
@@ -158,13 +180,7 @@ def add_user(
     ] = False,
     debug: console.DebugOption = False,
 ) -> None:
-    """Make an account. Asks for its password, or reads it from a pipe.
-
-    \b
-    Examples:
-      review_app user add amina --role admin
-      pwgen 16 1 | tee amina.txt | review_app user add amina
-    """
+    """Make an account. Asks for its password, or reads it from a pipe."""
     from corpus.catalogue import Catalogue
     from review_app import accounts
 
@@ -175,7 +191,7 @@ def add_user(
     console.say(f"{name} may use the review app as {role.value}.")
 
 
-@user.command("change")
+@user.command("change", epilog=CHANGE_EXAMPLES)
 def change_user(
     name: Annotated[str, typer.Argument(help="Whose account.")],
     workspace: WorkspaceOption = None,
@@ -189,14 +205,7 @@ def change_user(
     ] = None,
     debug: console.DebugOption = False,
 ) -> None:
-    """Change an account. What the person has decided stays.
-
-    \b
-    Examples:
-      review_app user change amina --role adjudicator
-      review_app user change amina --password
-      review_app user change amina --disable
-    """
+    """Change an account. What the person has decided stays."""
     from corpus.catalogue import Catalogue
     from review_app import accounts
 
@@ -217,12 +226,7 @@ def list_users(
     json: console.JsonOption = False,
     debug: console.DebugOption = False,
 ) -> None:
-    """List the accounts.
-
-    \b
-    Examples:
-      review_app user list
-    """
+    """List the accounts."""
     from corpus.catalogue import Catalogue
     from review_app import accounts
 

@@ -27,7 +27,8 @@ _HEADERS = {
     "frame-ancestors 'none'; form-action 'self'; base-uri 'self'; object-src 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    # With "no-referrer" a form of our own page would tell no origin either.
+    "Referrer-Policy": "same-origin",
 }
 
 

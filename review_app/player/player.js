@@ -119,16 +119,21 @@ export function mount(root) {
     const unsaved = session.outbox.length;
     const { waiting, trouble, filters } = session;
     const filtered = Object.values(filters).length > 0;
-    const state = trouble ? "offline" : unsaved ? "saving" : "saved";
+    const { signedOut } = session;
+    const state = signedOut ? "signed out" : trouble ? "offline" : unsaved ? "saving" : "saved";
     find("count").textContent = waiting === null ? "" : `${waiting.toLocaleString()} waiting`;
     find("saved").textContent = state;
-    find("dot").dataset.state = state;
+    find("dot").dataset.state = trouble ? "offline" : state;
     find("saved").title = trouble ?? "";
     find("filter-label").textContent = filtered ? "Filtered" : "Filter";
     find("empty-text").textContent = trouble
       ? `The server cannot be reached (${trouble}). Trying again; nothing is lost.`
       : !session.exhausted ? "Loading…"
       : filtered ? "Nothing is left of what the filter wants." : "Everything is reviewed.";
+    find("signed-out").hidden = !signedOut;
+    find("signed-out-why").textContent = signedOut ? `What you typed is kept: ${trouble}.` : "";
+    find("who").hidden = !session.info?.accounts;
+    find("name").textContent = session.info?.reviewer ?? "";
     showNotice();
     const kept = find("kept");
     if (kept.childElementCount === session.kept.length) return; // an alert is read out once

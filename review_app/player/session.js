@@ -4,7 +4,7 @@
 // one in their order; a repeated request does not decide twice. One segment is fetched ahead. All
 // requests go through one loop, so that no two of them can bring the same segment.
 
-import { call, unique } from "./api.js";
+import { call, speakFor, unique } from "./api.js";
 import { Store } from "./store.js";
 import { Tabs } from "./tabs.js";
 
@@ -24,6 +24,7 @@ export class Session {
     this.loop = null; // the run of the loop, while there is one
     this.waiting = null;
     this.trouble = null; // why the server cannot be reached
+    this.signedOut = false;
     this.info = null;
     this.store = null;
     this.trail = []; // what was shown before
@@ -131,16 +132,19 @@ export class Session {
         else if (!this.upcoming && !this.exhausted) await this.fetchNext();
         else break;
         this.trouble = null;
+        this.signedOut = false;
         this.screen.changed();
       }
     } catch (error) {
       this.trouble = error.message;
+      this.signedOut = error.status === 401;
       setTimeout(() => this.run(), RETRY_MS);
     }
   }
 
   async begin() {
     const info = await call("/api/v1/session");
+    speakFor(info.reviewer);
     this.store = new Store(info.store);
     await this.tabs.join(info.store);
     this.info = info;

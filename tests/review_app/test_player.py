@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from corpus.catalogue import Catalogue, Decision, Lease, Recording, Segment, Transcript
 from corpus.workspace import Workspace
-from review_app import queue
+from review_app import accounts, auth, queue
 from review_app.app import create_app, running
 from review_app.auth import Access
 
@@ -833,3 +833,51 @@ def _newest_span(catalogue: Catalogue) -> tuple[int, int]:
         made = session.scalars(select(Decision).order_by(Decision.id.desc()).limit(1)).one()
         segment = session.get_one(Segment, made.segment_id)
         return segment.start_ms, segment.end_ms
+
+
+def test_people_sign_in_and_what_is_typed_outlives_being_signed_out(
+    workspace: Workspace,
+    catalogue: Catalogue,
+    page: Any,
+    shown: Callable[[str], None],
+    saved: Callable[[], None],
+    add_segment: AddSegment,
+) -> None:
+    first = add_segment("the plane", 0, 9000)
+    second = add_segment("the delta", 9000, 14_000)
+    with catalogue.session() as session:
+        accounts.add(session, "Amina", "reviewer", "a long password")
+
+    def sign_in(tab: Any, password: str) -> None:
+        tab.get_by_label("Name").fill("Amina")
+        tab.get_by_label("Password").fill(password)
+        tab.keyboard.press("Enter")
+
+    with running(create_app(workspace, Access())) as url:
+        page.goto(f"{url}/#segment={quote(second)}")
+        sign_in(page, "wrong password")
+        expect(page.get_by_role("alert")).to_have_text("The name or the password is wrong.")
+        page.goto(f"{url}/#segment={quote(second)}")
+        sign_in(page, "a long password")
+        shown("the delta")  # the link has led there
+        expect(page.locator(".js-name")).to_have_text("Amina")
+        page.goto(url)
+        shown("the plane")
+        page.locator(".js-text").fill("the plain")
+
+        with catalogue.session() as session:
+            accounts.change(session, "Amina", password="another password")
+        page.wait_for_timeout(1000 * auth.KNOWN_SECONDS)
+        page.keyboard.press("Control+Enter")
+        again = page.get_by_role("alert").get_by_role("link", name="Sign in")
+        expect(page.get_by_role("alert").first).to_contain_text("What you typed is kept")
+        with page.expect_popup() as opened:
+            again.click()
+        sign_in(opened.value, "another password")
+        saved()
+        with catalogue.session() as session:
+            made = session.scalars(select(Decision)).one()
+            assert (made.segment_id, made.reviewer, made.action) == (first, "Amina", "correct")
+            assert _review(session.get_one(Segment, first)) == "the plain"
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_label("Password")).to_be_visible()
