@@ -34,6 +34,7 @@ GROUNDS = {
 
 FLAGS = {
     "rejected": "a person has rejected it",
+    "reviewers disagree": "people have decided differently, and nobody has settled it yet",
     "other language": "spoken or written in another language or script",
     "no transcript": "no text yet",
     "unchecked": "no model has listened to the subtitle",
@@ -114,12 +115,16 @@ def judge(
 ) -> Judgement:
     """The verdict on one segment, from its texts, scores and decisions.
 
-    A reviewer's word is final. A release is trusted where its listeners have agreed. Elsewhere its
-    text is believed, as a subtitle is, as far as a model's own transcript agrees with it, and a
-    pseudo-label as far as its model was sure or another agrees. A subtitle of a track that may be a
-    machine's is for people to decide on, however well a model agrees; one that surely is counts for
-    less than the pseudo-label.
+    A reviewer's word is final, unless another's stands against it. A release is trusted where its
+    listeners have agreed. Elsewhere its text is believed, as a subtitle is, as far as a model's own
+    transcript agrees with it, and a pseudo-label as far as its model was sure or another agrees. A
+    subtitle of a track that may be a machine's is for people to decide on, however well a model
+    agrees; one that surely is counts for less than the pseudo-label.
     """
+    if evidence.disputed:
+        label = evidence.label
+        told = "reviewers disagree: an adjudicator has to settle it"
+        return Judgement([Finding(REVIEW, told)], label.id if label else None)
     if evidence.decided is not None:
         action, why, transcript_id = evidence.decided
         if action == "reject":

@@ -2,7 +2,8 @@
 
     GET  /api/v1/session            who reviews, and the reasons of a reject
     GET  /api/v1/next?exclude=ID    the next segment, apart from those held already; filters:
-                                    source, channel, speaker, language, verdict, q, mine
+                                    source, channel, speaker, language, verdict, q, mine,
+                                    conflicts (for adjudicators)
     GET  /api/v1/segments/ID        one segment, for a link to it; /history what was decided on it
     POST /api/v1/segments/ID/revert make an earlier decision hold again
     POST /api/v1/decide             store a decision; answers with the next segment too
@@ -11,6 +12,7 @@
                                     sort, descending, page; /browse/choices what to filter by
     GET  /api/v1/statistics         how the review goes; a reviewer sees the own pace and the totals
     POST /api/v1/split, /merge      cut a segment in two, or make one of it and the next
+    GET  /api/v1/conflicts          what reviewers disagree on, for adjudicators
     GET  /api/v1/users              the accounts, for admins
     POST /api/v1/renew, /release    keep, or give back, segments that one has before oneself
     GET  /api/v1/peaks/ID           the waveform of a segment
@@ -25,6 +27,7 @@ sense 422.
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from time import time
 from typing import Annotated, Any, Literal
@@ -41,7 +44,18 @@ from corpus.catalogue import Catalogue, Decision, Segment
 from corpus.errors import UserError
 from corpus.verdict import FLAGS, GROUNDS
 from corpus.workspace import Workspace
-from review_app import accounts, browse, clip, leases, order, queue, recut, statistics
+from review_app import (
+    accounts,
+    browse,
+    clip,
+    decisions,
+    leases,
+    order,
+    queue,
+    recut,
+    standing,
+    statistics,
+)
 from review_app.accounts import Person, Role
 from review_app.guard import require_own_page
 
@@ -72,6 +86,17 @@ class OtherTranscript(BaseModel):
     kind: str
     origin: str
     text: str
+
+
+class Dispute(BaseModel):
+    """A segment that people have decided differently, and what each of them has decided."""
+
+    segment_id: str
+    title: str
+    language: str
+    seconds: float
+    opinions: list[dict[str, Any]]
+    """Rows as those of a history."""
 
 
 class Item(BaseModel):
@@ -110,6 +135,8 @@ class Item(BaseModel):
     history: list[dict[str, Any]]
     double: bool
     """Whether two people are to decide it."""
+    opinions: list[dict[str, Any]]
+    """Where people disagree on it and the reader may settle that: their decisions."""
 
 
 class Next(BaseModel):
@@ -117,6 +144,8 @@ class Next(BaseModel):
 
     item: Item | None
     waiting: int
+    conflicts: int
+    """How many wait for an adjudicator; 0 for those who are none."""
 
 
 class DecisionRequest(BaseModel):
@@ -131,6 +160,8 @@ class DecisionRequest(BaseModel):
     """Made by the client; sending it again does not decide twice."""
     exclude: list[str] = Field(default_factory=list, max_length=100)
     """Segments that the client holds already."""
+    filters: queue.Filters = queue.Filters()
+    """Which segment is to come next."""
     version: int | None = None
     """Of the item that was shown."""
     lead_ms: int | None = Field(default=None, ge=0)
@@ -164,6 +195,8 @@ class MergeRequest(BaseModel):
 
     segment_id: str
     version: int | None = None
+    client_id: str = Field(min_length=8, max_length=64)
+    """Made by the client; sending it again does not cut twice."""
 
 
 class SplitRequest(MergeRequest):
@@ -265,7 +298,7 @@ def add_routes(
         return SessionInfo(
             reviewer=person.name,
             store=store,
-            reasons=queue.REASONS,
+            reasons=decisions.REASONS,
             role=person.role,
             accounts=by_password,
         )
@@ -326,33 +359,33 @@ def add_routes(
 
     @api.post("/decide", responses={409: {}})
     def decide(person: Who, request: DecisionRequest) -> DecisionReply:
-        wish = request.model_dump(exclude={"exclude", "version"})
+        wish = request.model_dump(exclude={"exclude", "filters", "version"})
         try:
             with catalogue.session() as session:
-                decision = queue.decide(
+                decision = decisions.decide(
                     session,
                     reviewer=person.name,
                     seen=request.version,
                     double_share=double_share,
+                    may_settle=person.may("adjudicator"),
                     at=time(),
                     **wish,
                 )
-        except queue.Conflict as conflict:
+        except standing.Conflict as conflict:
             conflict.yours = {key: wish[key] for key in ("action", "text", "reason")}
             raise
-        found = next_item(person, queue.Filters(), request.exclude)
+        found = next_item(person, request.filters, request.exclude)
         return DecisionReply(
             decision_id=decision.id,
             action=decision.action,
             transcript_id=decision.transcript_id,
-            item=found.item,
-            waiting=found.waiting,
+            **dict(found),
         )
 
     @api.post("/undo")
     def undo(person: Who) -> ItemReply:
         with catalogue.session() as session:
-            segment = queue.undo(session, person.name, double_share)
+            segment = decisions.undo(session, person.name, double_share)
             return ItemReply(item=opened(session, person, segment))
 
     @api.post("/split")
@@ -364,7 +397,10 @@ def add_routes(
                 segment_id=request.segment_id,
                 at_ms=request.at_ms,
                 texts=request.texts,
+                client_id=request.client_id,
                 seen=request.version,
+                double_share=double_share,
+                may_settle=person.may("adjudicator"),
             )
             return ItemsReply(items=[opened(session, person, part) for part in parts])
 
@@ -375,7 +411,10 @@ def add_routes(
                 session,
                 reviewer=person.name,
                 segment_id=request.segment_id,
+                client_id=request.client_id,
                 seen=request.version,
+                double_share=double_share,
+                may_settle=person.may("adjudicator"),
             )
             return ItemsReply(items=[opened(session, person, one) for one in whole])
 
@@ -390,6 +429,20 @@ def add_routes(
             leases.release(session, request.leases, person.name)
         return Leases(leases=[])
 
+    @api.get("/conflicts", dependencies=[needs("adjudicator")])
+    def conflicts(limit: Annotated[int, Query(ge=1, le=1000)] = 100) -> list[Dispute]:
+        with catalogue.session() as session:
+            return [
+                Dispute(
+                    segment_id=segment.id,
+                    title=segment.recording.title or segment.recording_id,
+                    language=segment.recording.language,
+                    seconds=(segment.end_ms - segment.start_ms) / 1000,
+                    opinions=[standing.told(session, o) for o in standing.opinions(segment)],
+                )
+                for segment in queue.disputed_segments(session, limit)
+            ]
+
     @api.get("/users", dependencies=[needs("admin")])
     def users() -> list[dict[str, Any]]:
         with catalogue.session() as session:
@@ -398,36 +451,48 @@ def add_routes(
     @api.post("/segments/{segment_id:path}/revert")
     def revert(person: Who, segment_id: str, request: RevertRequest) -> list[dict[str, Any]]:
         with catalogue.session() as session:
-            segment = queue.find(session, segment_id)
+            segment = standing.find(session, segment_id)
             others = {made.reviewer for made in segment.decisions} - {person.name}
             if others and not person.may("adjudicator"):
                 raise HTTPException(403, "others have decided here; ask an adjudicator")
-            queue.revert(session, segment, person.name, request.decision_id, double_share)
-            return _history(session, segment)
+            decisions.revert(
+                session,
+                segment,
+                person.name,
+                request.decision_id,
+                double_share,
+                may_settle=person.may("adjudicator"),
+            )
+            return _history(session, segment, person, double_share)
 
     @api.get("/segments/{segment_id:path}/history")
-    def history(segment_id: str) -> list[dict[str, Any]]:
+    def history(person: Who, segment_id: str) -> list[dict[str, Any]]:
         with catalogue.session() as session:
-            return _history(session, queue.find(session, segment_id))
+            return _history(session, standing.find(session, segment_id), person, double_share)
 
     @api.get("/segments/{segment_id:path}")
     def segment(person: Who, segment_id: str) -> ItemReply:
         with catalogue.session() as session:
-            return ItemReply(item=opened(session, person, queue.find(session, segment_id)))
+            return ItemReply(item=opened(session, person, standing.find(session, segment_id)))
 
     def following(
         session: Session, person: Person, exclude: list[str], filters: queue.Filters
     ) -> Next:
-        found = queue.next_segment(session, person.name, exclude, filters)
-        item = opened(session, person, found) if found is not None else None
-        return Next(item=item, waiting=queue.count_waiting(session))
+        settles = person.may("adjudicator")
+        wanted = replace(filters, conflicts=filters.conflicts and settles)
+        found = queue.next_segment(session, person.name, exclude, wanted)
+        return Next(
+            item=opened(session, person, found) if found is not None else None,
+            waiting=queue.count_waiting(session),
+            conflicts=queue.count_waiting(session, disputed=True) if settles else 0,
+        )
 
     def opened(session: Session, person: Person, segment: Segment) -> Item:
         """The segment, from now on the person's unless another has it."""
         name = person.name
         held_by = leases.holder(session, segment.id, name, time())
         token = leases.take(session, segment.id, name, time()) if held_by is None else None
-        return _item(session, segment, name, double_share, token, held_by)
+        return _item(session, segment, person, double_share, token, held_by)
 
     @api.get("/peaks/{segment_id:path}")
     def peaks(segment_id: str) -> list[int]:
@@ -442,7 +507,7 @@ def add_routes(
         with catalogue.reading() as session:
             segment = session.get(Segment, segment_id)
             if segment is None:
-                raise queue.UnknownSegment(f"no segment {segment_id}")
+                raise standing.UnknownSegment(f"no segment {segment_id}")
             before, after = _context(segment) if context else (0, 0)
             return (
                 workspace.path(segment.recording.media_path),
@@ -452,9 +517,9 @@ def add_routes(
 
     @app.exception_handler(UserError)
     def explain(_: Request, error: UserError) -> JSONResponse:
-        status = {queue.UnknownSegment: 404, MediaError: 404, queue.Conflict: 409}
+        status = {standing.UnknownSegment: 404, MediaError: 404, standing.Conflict: 409}
         told: dict[str, Any] = {"detail": str(error)}
-        if isinstance(error, queue.Conflict):
+        if isinstance(error, standing.Conflict):
             told |= {"yours": error.yours, "theirs": error.theirs}
         return JSONResponse(told, status.get(type(error), 422))
 
@@ -464,19 +529,24 @@ def add_routes(
 def _item(
     session: Session,
     segment: Segment,
-    reviewer: str,
+    person: Person,
     double_share: float,
     token: str | None,
     held_by: str | None,
 ) -> Item:
-    recording, shown = segment.recording, queue.shown_transcript(segment)
+    recording, shown = segment.recording, standing.shown_transcript(segment)
     address = quote(segment.id, safe="")
     reasons = segment.verdict.reasons if segment.verdict else []
-    double = order.wants_two(segment.id, double_share)
+    settles = person.may("adjudicator")
+    disputed = settles and standing.is_disputed(segment)
+    opinions = standing.opinions(segment) if disputed else []
+    blind = standing.is_blind(segment, double_share, settles)
+    shown_apart = {opinion.transcript_id for opinion in opinions}
     visible = [
         one
         for one in segment.transcripts
-        if not (double and one.kind == "review" and one.origin != reviewer)
+        if one.id not in shown_apart
+        and not (blind and one.kind == "review" and one.origin != person.name)
     ]
     others = {
         (other.text): OtherTranscript(kind=other.kind, origin=other.origin, text=other.text)
@@ -485,7 +555,6 @@ def _item(
     }
     before, after = _neighbours(session, segment)
     context_before, context_after = _context(segment)
-    made = _history(session, segment)
     return Item(
         segment_id=segment.id,
         transcript_id=shown.id if shown else None,
@@ -500,7 +569,7 @@ def _item(
         others=list(others.values()),
         audio=f"/media/{address}",
         peaks=f"/api/v1/peaks/{address}",
-        version=queue.version(segment, reviewer, double_share),
+        version=standing.version(segment, person.name, double_share, settles),
         lease=token,
         lease_seconds=leases.LEASE_SECONDS,
         held_by=held_by,
@@ -513,15 +582,15 @@ def _item(
         after=after,
         scores={score.name: score.value for score in shown.scores} if shown else {},
         reasons_in_words=[_in_words(reason) for reason in reasons],
-        # Of a second opinion the first is no part.
-        history=[row for row in made if not double or row["reviewer"] == reviewer],
-        double=double,
+        history=_history(session, segment, person, double_share),
+        double=order.wants_two(segment.id, double_share),
+        opinions=[standing.told(session, opinion) for opinion in opinions],
     )
 
 
 def _words(segment: Segment) -> list[list[Any]]:
     """The words of the shown transcript, else of the newest that has any."""
-    shown = queue.shown_transcript(segment)
+    shown = standing.shown_transcript(segment)
     timed = [one for one in segment.transcripts if one.words]
     chosen = max(timed, key=lambda one: (one is shown, one.id), default=None)
     return [
@@ -547,7 +616,7 @@ def _neighbours(session: Session, segment: Segment) -> tuple[str | None, str | N
     after = session.scalar(
         same.filter(Segment.start_ms > segment.start_ms).order_by(Segment.start_ms).limit(1)
     )
-    texts = [queue.shown_transcript(one) if one is not None else None for one in (before, after)]
+    texts = [standing.shown_transcript(one) if one is not None else None for one in (before, after)]
     return (texts[0].text if texts[0] else None, texts[1].text if texts[1] else None)
 
 
@@ -558,9 +627,17 @@ def _in_words(reason: str) -> str:
     return f"{told[0].upper()}{told[1:]} ({detail.strip()})" if told and detail else told or reason
 
 
-def _history(session: Session, segment: Segment) -> list[dict[str, Any]]:
+def _history(
+    session: Session, segment: Segment, person: Person, double_share: float
+) -> list[dict[str, Any]]:
+    # Of a second opinion the first is no part.
+    blind = standing.is_blind(segment, double_share, person.may("adjudicator"))
     made = session.scalars(select(Decision).filter_by(segment_id=segment.id).order_by(Decision.id))
-    return [queue.told(session, decision) for decision in made]
+    return [
+        standing.told(session, decision)
+        for decision in made
+        if not blind or decision.reviewer == person.name
+    ]
 
 
 def byte_range(content: bytes, requested: str | None) -> Response:

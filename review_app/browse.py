@@ -7,12 +7,11 @@ see what another thinks of a segment that both are to decide before they have de
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from fastapi import Query
-from sqlalchemy import ColumnElement, Select, case, exists, false, func, or_, select
+from sqlalchemy import ColumnElement, Select, case, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased, defer, joinedload, selectinload
 
 from corpus.catalogue import (
@@ -22,8 +21,9 @@ from corpus.catalogue import (
     Recording,
     Segment,
     Transcript,
+    in_utc,
 )
-from review_app import queue
+from review_app import queue, standing
 from review_app.accounts import Person
 
 PAGE_ROWS = 50
@@ -82,7 +82,7 @@ def page(
     ).all()
     if not here and listing.page > 1:
         return [], page(session, person, filters, replace(listing, page=1))[1]
-    shown = _rows(session, person, [(id, decision) for id, decision, _ in here], hidden)
+    shown = _rows(session, [(id, decision) for id, decision, _ in here])
     return shown, here[0][2] if here else 0
 
 
@@ -107,27 +107,25 @@ def choices(session: Session) -> dict[str, list[str]]:
     }
 
 
-def utc(decision: Decision) -> str:
-    """When a decision was made, in ISO 8601 with its zone, which SQLite does not keep."""
-    at = decision.made_at
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).isoformat(timespec="seconds")
-
-
 def _count(found: Select[Any, Any]) -> ColumnElement[int]:
     return select(func.count()).select_from(found.subquery()).scalar_subquery()
 
 
 def _hidden(person: Person) -> Select[str]:
-    """The segments of which this person must not know what others think of them."""
-    if person.may("adjudicator"):
-        return select(_Doubled.segment_id).filter(false())
-    decided = exists().where(
+    """The segments of which this person must not know what others think of them.
+
+    See `standing.is_blind`; here they know it once they have decided.
+    """
+    of_it = (
         _Own.segment_id == _Doubled.segment_id,
-        _Own.reviewer == person.name,
         _Own.action.in_(FINAL_ACTIONS),
         _Own.undone_by.is_(None),
     )
-    return select(_Doubled.segment_id).filter(_Doubled.double, ~decided)
+    knows: ColumnElement[bool] = exists().where(*of_it, _Own.reviewer == person.name)
+    if person.may("adjudicator"):
+        opinions = select(func.count(_Own.id)).filter(*of_it).scalar_subquery()
+        knows = knows | (opinions > 1)
+    return select(_Doubled.segment_id).filter(_Doubled.double, ~knows)
 
 
 def _visible_decision(person: Person, hidden: Select[str]) -> ColumnElement[int]:
@@ -157,9 +155,8 @@ def _wanted(
         texts = select(Transcript.segment_id).filter(
             Transcript.text.icontains(filters.q, autoescape=True)
         )
-        if not person.may("adjudicator"):
-            own = (Transcript.kind != "review") | (Transcript.origin == person.name)
-            texts = texts.filter(or_(own, Transcript.segment_id.not_in(hidden)))
+        own = (Transcript.kind != "review") | (Transcript.origin == person.name)
+        texts = texts.filter(or_(own, Transcript.segment_id.not_in(hidden)))
         wanted.append(Overview.segment_id.in_(texts))
     return wanted
 
@@ -181,12 +178,7 @@ def _decided_as(
     return wanted
 
 
-def _rows(
-    session: Session,
-    person: Person,
-    here: Sequence[tuple[str, int | None]],
-    hidden: Select[str],
-) -> list[dict[str, Any]]:
+def _rows(session: Session, here: Sequence[tuple[str, int | None]]) -> list[dict[str, Any]]:
     ids = [key for key, _ in here]
     segments = {
         segment.id: segment
@@ -203,25 +195,18 @@ def _rows(
     }
     overviews = session.scalars(select(Overview).filter(Overview.segment_id.in_(ids)))
     known = {row.segment_id: row for row in overviews}
-    blind = set(session.scalars(hidden.filter(_Doubled.segment_id.in_(ids))))
     return [
-        _row(segments[key], known[key], decision_id, key in blind, person)
+        _row(segments[key], known[key], decision_id)
         for key, decision_id in here
         if key in segments  # else it was cut anew a moment ago
     ]
 
 
-def _row(
-    segment: Segment, known: Overview, decision_id: int | None, blind: bool, person: Person
-) -> dict[str, Any]:
+def _row(segment: Segment, known: Overview, decision_id: int | None) -> dict[str, Any]:
     made = next((one for one in segment.decisions if one.id == decision_id), None)
-    shown = queue.shown_transcript(segment)
-    opinions = {one.transcript_id for one in segment.decisions if one.reviewer != person.name}
+    shown = standing.shown_transcript(segment)
     if made is not None and made.transcript_id is not None:
         shown = next(one for one in segment.transcripts if one.id == made.transcript_id)
-    elif blind and shown is not None and shown.id in opinions:
-        rest = [one for one in segment.transcripts if one.id not in opinions]
-        shown = max(rest, key=lambda one: (one.kind == "pseudo", one.id), default=None)
     recording = segment.recording
     return {
         "segment_id": segment.id,
@@ -237,7 +222,7 @@ def _row(
             "action": made.action,
             "reviewer": made.reviewer,
             "reason": made.reason,
-            "made_at": utc(made),
+            "made_at": in_utc(made.made_at).isoformat(timespec="seconds"),
         },
         "audio": f"/media/{quote(segment.id, safe='')}",
     }

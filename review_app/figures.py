@@ -90,6 +90,8 @@ def build(figures: Callable[[Person], Statistics]) -> None:
 def _summary(found: Statistics) -> str:
     decided = f"**{found.decided:,}** are decided: {found.hours_decided:.1f} hours of audio."
     told = [f"**{found.waiting:,}** segments are waiting, {decided}"]
+    if found.disputed:
+        told.append(f"On **{found.disputed:,}** reviewers disagree.")
     if found.total.minutes_per_audio_hour is not None:
         told.append(f"An hour of audio takes **{found.total.minutes_per_audio_hour:.0f} minutes**.")
     if found.errors.cer is not None:

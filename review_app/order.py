@@ -11,7 +11,7 @@ import math
 import threading
 import time
 import zlib
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +30,7 @@ from corpus.catalogue import (
     Verdict,
     Waiting,
 )
+from corpus.evidence import disagree
 
 BATCH_ROWS = 250
 """Segments that are looked at in one transaction: a hundredth of a second or two."""
@@ -109,19 +110,23 @@ def refresh_span(session: Session, first: str, last: str, double_share: float = 
         .group_by(Transcript.segment_id)
         .subquery()
     )
-    opinions: Counter[str] = Counter()
+    opinions: dict[str, list[str | None]] = defaultdict(list)
+    settled: set[str] = set()
     newest: dict[str, int] = {}
-    made = session.execute(
-        select(Decision.segment_id, Decision.id, STANDS)
+    for key, decision_id, settles, adjudicates, text in session.execute(
+        select(Decision.segment_id, Decision.id, STANDS, Decision.adjudicates, Transcript.text)
+        .outerjoin(Transcript, Transcript.id == Decision.transcript_id)
         .filter(
             STANDS | ((Decision.action == "skip") & Decision.undone_by.is_(None)),
             Decision.segment_id.between(first, last),
         )
-        .order_by(STANDS, Decision.id)
-    )
-    for key, decision_id, settles in made:
-        opinions[key] += settles
+        .order_by(STANDS, Decision.adjudicates, Decision.id)
+    ):
         newest[key] = decision_id
+        if settles:
+            opinions[key].append(text)
+        if adjudicates:
+            settled.add(key)
     heard = aliased(Transcript)
     rows = session.execute(
         select(
@@ -164,8 +169,9 @@ def refresh_span(session: Session, first: str, last: str, double_share: float = 
             }
         )
         to_decide = verdict == "review" or characters is not None or typed is not None
-        if to_decide and opinions[key] < 1 + double:
-            waiting.append(place)
+        disputed = disagree(opinions[key])
+        if key not in settled and (disputed or (to_decide and len(opinions[key]) < 1 + double)):
+            waiting.append(place | {"disputed": disputed})
     _write(session, Waiting, first, last, waiting)
     _write(session, Overview, first, last, overview)
 

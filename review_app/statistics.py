@@ -21,7 +21,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from statistics import median
 from time import monotonic
 from typing import Any, NamedTuple, TypeVar
@@ -40,9 +40,10 @@ from corpus.catalogue import (
     Score,
     Segment,
     Transcript,
-    Waiting,
+    in_utc,
 )
 from corpus.text import normalise
+from review_app import queue
 from review_app.accounts import Person
 
 LONGEST_SECONDS = 600
@@ -117,6 +118,7 @@ class Rows:
     """What the catalogue holds for statistics."""
 
     waiting: int
+    disputed: int
     standing: list[Standing]
     made: list[Made]
     checked: list[Checked]
@@ -179,6 +181,8 @@ class Statistics:
     """
 
     waiting: int
+    disputed: int
+    """Segments on which an adjudicator is to have the last word."""
     decided: int
     hours_decided: float
     verdicts: list[Standing]
@@ -250,7 +254,8 @@ def read(session: Session, known: dict[int, Edits]) -> Rows:
         .filter(Decision.action.in_((*FINAL_ACTIONS, "skip")), Decision.undone_by.is_(None))
     )
     return Rows(
-        waiting=session.scalar(select(func.count()).select_from(Waiting)) or 0,
+        waiting=queue.count_waiting(session),
+        disputed=queue.count_waiting(session, disputed=True),
         standing=[
             Standing(verdict, bool(decided), count, milliseconds / 3_600_000)
             for verdict, decided, count, milliseconds in standing
@@ -309,8 +314,8 @@ def _level(logprob: Any) -> ColumnElement[int | None]:
 
 
 def _day(at: datetime) -> date:
-    """The day on this machine's clock; SQLite keeps no zone, and times are in UTC."""
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).astimezone().date()
+    """The day on this machine's clock."""
+    return in_utc(at).astimezone().date()
 
 
 def compute(rows: Rows, person: Person) -> Statistics:
@@ -323,6 +328,7 @@ def compute(rows: Rows, person: Person) -> Statistics:
         by_level[one.level].append(one)
     return Statistics(
         waiting=rows.waiting,
+        disputed=rows.disputed,
         decided=sum(standing.segments for standing in decided),
         hours_decided=sum(standing.hours for standing in decided),
         verdicts=rows.standing,

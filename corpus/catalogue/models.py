@@ -6,6 +6,7 @@ overwritten; scores of a label are computed anew when another model is compared.
 within what SQLite and PostgreSQL share.
 """
 
+import secrets
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,16 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 def now() -> datetime:
     """The present, in UTC."""
     return datetime.now(UTC)
+
+
+def in_utc(time: datetime) -> datetime:
+    """A time of the catalogue; SQLite gives it back without its zone, PostgreSQL in another."""
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+def new_client_id() -> str:
+    """A name that no other decision has, in any catalogue."""
+    return secrets.token_hex(16)
 
 
 class Base(DeclarativeBase):
@@ -190,8 +201,9 @@ class Decision(Base):
         ForeignKey("transcripts.id", ondelete="CASCADE"), index=True
     )
     """The review transcript of an accept or a correct."""
-    client_id: Mapped[str | None] = mapped_column(unique=True)
-    """Made by the browser, so that a repeated request does not decide twice."""
+    client_id: Mapped[str] = mapped_column(unique=True, default=new_client_id)
+    """Made by the browser, so that a repeated request does not decide twice. Other catalogues, to
+    which decisions are taken, know the decision by it."""
     undone_by: Mapped[int | None]
     """The later decision that took this one back; empty while it stands."""
     cut: Mapped[dict[str, Any] | None]
@@ -215,7 +227,7 @@ class Waiting(Base):
 
     __tablename__ = "waiting"
     __table_args__ = (
-        Index("waiting_by_worth", "worth", "segment_id"),
+        Index("waiting_by_worth", "disputed", "worth", "segment_id"),
         Index("waiting_of_recording", "recording_id", "worth"),
     )
 
@@ -224,6 +236,8 @@ class Waiting(Base):
     )
     recording_id: Mapped[str]
     worth: Mapped[float]
+    disputed: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether it waits for an adjudicator, as people have decided on it and differ."""
 
 
 class Overview(Base):

@@ -3,6 +3,7 @@
 import json
 import tomllib
 from dataclasses import asdict, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -545,6 +546,50 @@ class TestApplyVerdicts:
             )
             session.add(Decision(segment_id=key, reviewer="First", action="skip"))
         assert apply_verdicts(catalogue, "lenient", read_thresholds("lenient"), "en")[DROP] == 1
+
+    def test_people_who_differ_are_believed_once_an_adjudicator_has_settled_it(
+        self, catalogue: Catalogue, add_recording: AddRecording
+    ) -> None:
+        keys = add_recording("talk", [{"text": TEXT, "kind": "pseudo", "scores": SURE}] * 5)
+
+        def decide(key: str, reviewer: str, text: str | None, **wish: object) -> None:
+            with catalogue.session() as session:
+                made = Decision(segment_id=key, reviewer=reviewer, action="reject", **wish)
+                if text is not None:
+                    typed = Transcript(segment_id=key, kind="review", origin=reviewer, text=text)
+                    session.add(typed)
+                    session.flush()
+                    made.action, made.transcript_id = "correct", typed.id
+                session.add(made)
+
+        for key, first, second in zip(
+            keys,
+            ("one thing", "One thing!", None, "one thing", None),
+            ("another", "one thing", "one thing", None, None),
+            strict=True,
+        ):
+            decide(key, "First", first)
+            decide(key, "Second", second)
+        found = apply_verdicts(catalogue, "default", THRESHOLDS, "en")
+        assert found == {KEEP: 1, REVIEW: 3, DROP: 1}
+        with catalogue.session() as session:
+            disputed = session.get_one(Verdict, keys[0])
+            assert [reason_kind(reason) for reason in disputed.reasons] == ["reviewers disagree"]
+            assert session.get_one(Transcript, disputed.transcript_id).kind == "pseudo"
+
+        decide(keys[0], "Judge", "a third thing", adjudicates=True)
+        decide(keys[2], "Judge", None, adjudicates=True)
+        long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+        decide(keys[0], "Third", "brought from elsewhere", made_at=long_ago)
+        decide(keys[1], "Third", "one, thing", made_at=long_ago)
+        found = apply_verdicts(catalogue, "default", THRESHOLDS, "en")
+        assert found == {KEEP: 2, REVIEW: 1, DROP: 2}
+        with catalogue.session() as session:
+            texts = [
+                session.get_one(Transcript, session.get_one(Verdict, key).transcript_id).text
+                for key in keys[:2]
+            ]
+        assert texts == ["a third thing", "one thing"]
 
     def test_no_segments_are_no_verdicts(self, catalogue: Catalogue) -> None:
         assert sum(apply_verdicts(catalogue, "default", THRESHOLDS, "en").values()) == 0

@@ -16,7 +16,7 @@ import numpy as np
 from corpus import audio
 from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript, Verdict, segment_id
 from corpus.workspace import Workspace, init_workspace
-from review_app import queue
+from review_app import decisions, standing
 from review_app.app import create_app, running
 from review_app.auth import Access
 
@@ -101,10 +101,10 @@ def _pictures(
         catalogue = Catalogue(english.catalogue_url)
         key = page.evaluate("new URLSearchParams(location.hash.slice(1)).get('segment')")
         with catalogue.session() as session:
-            shown = queue.shown_transcript(session.get_one(Segment, key))
+            shown = standing.shown_transcript(session.get_one(Segment, key))
             assert shown is not None
             text = shown.text.replace("plane", "plain")
-            queue.decide(
+            decisions.decide(
                 session,
                 reviewer="Second",
                 segment_id=key,

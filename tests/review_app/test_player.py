@@ -11,7 +11,8 @@ from sqlalchemy import select, update
 
 from corpus.catalogue import Catalogue, Decision, Lease, Recording, Segment, Transcript
 from corpus.workspace import Workspace
-from review_app import accounts, auth, queue
+from review_app import accounts, auth
+from review_app import decisions as deciding
 from review_app.app import create_app, running
 from review_app.auth import Access
 
@@ -313,7 +314,7 @@ def test_a_text_that_comes_too_late_is_kept_and_work_goes_on(
         shown("the plane")
         with catalogue.session() as session:
             shown_id = session.get_one(Segment, first).transcripts[0].id
-            queue.decide(
+            deciding.decide(
                 session,
                 reviewer="Second",
                 segment_id=first,
@@ -881,3 +882,84 @@ def test_people_sign_in_and_what_is_typed_outlives_being_signed_out(
             assert _review(session.get_one(Segment, first)) == "the plain"
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_label("Password")).to_be_visible()
+
+
+def test_an_adjudicator_settles_what_two_disagree_on_with_the_keyboard_alone(
+    workspace: Workspace,
+    page: Any,
+    shown: Callable[[str], None],
+    saved: Callable[[], None],
+    catalogue: Catalogue,
+    add_segment: AddSegment,
+) -> None:
+    def decide(key: str, reviewer: str, text: str | None) -> None:
+        with catalogue.session() as session:
+            deciding.decide(
+                session,
+                reviewer=reviewer,
+                segment_id=key,
+                transcript_id=session.get_one(Segment, key).transcripts[0].id,
+                action="correct" if text else "reject",
+                text=text,
+                reason=None if text else "cut_off",
+                client_id=f"of {reviewer} on {key}",
+                double_share=1.0,
+            )
+
+    keys = [add_segment(f"text {n}", 4000 * n, 7900 - n + 4000 * n) for n in range(3)]
+    add_segment("nobody has decided", 16_000, 17_000)
+    for key, first, second in zip(
+        keys, ("the plain", "<b>la</b>", "one"), ("the plane", None, "two"), strict=True
+    ):
+        decide(key, "First", first)
+        decide(key, "Second", second)
+    press = page.keyboard.press
+    opinions = page.locator(".js-opinions li")
+    with running(create_app(workspace, Access(local="Judge"), double_share=1.0)) as url:
+        page.goto(url)
+        shown("nobody has decided")
+        expect(page.locator(".js-opinions")).to_be_hidden()
+        expect(page.locator(".js-count")).to_have_text("1 waiting, 3 to settle")
+        press("Alt+Shift+KeyF")
+        expect(page.locator(".js-only-conflicts")).to_contain_text("(3)")
+        page.get_by_label("only what reviewers disagree on").focus()
+        press("Space")
+        press("Enter")
+        shown("text 0")
+        expect(opinions.locator("p")).to_have_text(["the plain", "the plane"])
+        expect(opinions.locator("mark")).to_have_text(["plain", "plane"])
+        press("Alt+Shift+Digit2")
+        shown("text 1")
+        expect(opinions.locator("p")).to_have_text(["<b>la</b>", "Rejects it: Words cut off"])
+        press("Escape")
+        press("2")
+        shown("text 2")
+        opinions.get_by_role("button", name="Use").first.click()
+        page.keyboard.type(" and all")
+        press("Control+Enter")
+        expect(page.get_by_text("Nothing is left of what the filter wants.")).to_be_visible()
+        expect(page.locator(".js-count")).to_have_text("1 waiting")
+        saved()
+        press("z")
+        shown("text 2")
+        expect(opinions).to_have_count(2)
+        press("Alt+Shift+Digit1")
+        expect(page.get_by_text("Nothing is left of what the filter wants.")).to_be_visible()
+        saved()
+    with catalogue.session() as session:
+        made = session.scalars(select(Decision).filter_by(reviewer="Judge").order_by(Decision.id))
+        told = [
+            (
+                one.action,
+                one.adjudicates,
+                one.transcript_id and session.get_one(Transcript, one.transcript_id).text,
+            )
+            for one in made
+        ]
+    assert told == [
+        ("correct", True, "the plane"),
+        ("reject", True, None),
+        ("correct", True, "one and all"),
+        ("undo", False, None),
+        ("correct", True, "one"),
+    ]

@@ -5,7 +5,7 @@ from sqlalchemy import insert
 
 from corpus.catalogue import Catalogue, Decision, Score, Segment, Transcript
 from corpus.errors import UserError
-from review_app import order, queue
+from review_app import decisions, order, queue, standing
 
 from .conftest import AddSegment
 
@@ -14,7 +14,7 @@ def decide(catalogue: Catalogue, segment_id: str, action: str, **wish: object) -
     """Decide about the transcript that the queue would show."""
     with catalogue.session() as session:
         segment = session.get_one(Segment, segment_id)
-        shown = queue.shown_transcript(segment)
+        shown = standing.shown_transcript(segment)
         request = {
             "reviewer": "First",
             "segment_id": segment_id,
@@ -22,7 +22,7 @@ def decide(catalogue: Catalogue, segment_id: str, action: str, **wish: object) -
             "action": action,
             "client_id": f"{segment_id}/{action}/{wish.get('reviewer')}",
         }
-        return queue.decide(session, **(request | wish))
+        return decisions.decide(session, **(request | wish))
 
 
 def handed_out(catalogue: Catalogue, reviewer: str) -> list[str]:
@@ -31,7 +31,7 @@ def handed_out(catalogue: Catalogue, reviewer: str) -> list[str]:
     list(order.refresh(catalogue))
     with catalogue.session() as session:
         while (segment := queue.next_segment(session, reviewer, held)) is not None:
-            shown = queue.shown_transcript(segment)
+            shown = standing.shown_transcript(segment)
             texts.append(shown.text if shown else "")
             held.append(segment.id)
         assert queue.count_waiting(session) == len(texts)
@@ -149,7 +149,7 @@ def test_a_client_id_of_another_decision_is_a_conflict(
 ) -> None:
     one, two = add_segment("one", 0, 1000), add_segment("two", 1000, 2000)
     decide(catalogue, one, "accept", client_id="browser-0001")
-    with pytest.raises(queue.Conflict, match="another decision"):
+    with pytest.raises(standing.Conflict, match="another decision"):
         decide(catalogue, two, "accept", client_id="browser-0001")
 
 
@@ -158,7 +158,7 @@ def test_the_second_reviewer_of_a_segment_gets_a_conflict_that_names_the_first(
 ) -> None:
     key = add_segment("once")
     decide(catalogue, key, "accept", reviewer="Second")
-    with pytest.raises(queue.Conflict, match="Second has already decided"):
+    with pytest.raises(standing.Conflict, match="Second has already decided"):
         decide(catalogue, key, "correct", text="twice")
     assert len(transcripts(catalogue, key)) == 2
 
