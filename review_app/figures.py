@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from review_app.accounts import Person
-from review_app.statistics import ErrorLeft, Errors, Pace, Statistics
+from review_app.statistics import Agreed, ErrorLeft, Errors, Pace, Statistics
 
 DAYS = 60
 """As many are drawn: those that fit."""
@@ -23,6 +23,7 @@ PEOPLE = [
     *("Segments an hour", "Audio min an hour", "Work per audio"),
 ]
 VERDICTS = ["Verdict", "Decided", "Left", "Hours decided", "Hours left"]
+AGREED = ["Between", "Segments", "Both keep", "Both reject", "Kappa", "CER", "Same text"]
 LEVELS = ["Model is sure", "Heard", "Unchanged", "Rejected", "CER", "CER as written"]
 
 
@@ -61,6 +62,7 @@ def build(figures: Callable[[Person], Statistics]) -> None:
             )
             error = gradio.Markdown(min_width=PLOT_PIXELS)
         levels = gradio.Dataframe(headers=LEVELS, datatype="str", label="Labels that were heard")
+        between = gradio.Dataframe(headers=AGREED, datatype="str", label="How far people agree")
         verdicts = gradio.Dataframe(headers=VERDICTS, datatype="str", label="By verdict")
 
     def fill(request: gradio.Request) -> tuple[Any, ...]:
@@ -80,10 +82,11 @@ def build(figures: Callable[[Person], Statistics]) -> None:
             gradio.BarPlot(cer, y_lim=[0, None]),
             _error_left(found.error_left),
             [_level(one) for one in found.levels],
+            gradio.Dataframe([_agreed(one) for one in found.agreed], visible=bool(found.agreed)),
             _verdicts(found),
         )
 
-    outputs = [summary, days, pace, people, calibration, error, levels, verdicts]
+    outputs = [summary, days, pace, people, calibration, error, levels, between, verdicts]
     tab.select(fill, outputs=outputs, api_name="statistics", queue=False)
 
 
@@ -146,6 +149,17 @@ def _level(one: Errors) -> list[str]:
     rates = ["" if rate is None else f"{rate:.1%}" for rate in (one.cer, one.cer_as_written)]
     counts = [f"{count:,}" for count in (one.segments, one.unchanged, one.rejected)]
     return [one.level or "", *counts, *rates]
+
+
+def _agreed(one: Agreed) -> list[str]:
+    """CER and same texts are of what both keep."""
+    told = one.figures
+    counts = [f"{count:,}" for count in (told.segments, told.both_keep, told.both_reject)]
+    rates = [
+        "" if rate is None else format(rate, form)
+        for rate, form in ((told.kappa, ".2f"), (told.cer, ".1%"), (told.exact, ".0%"))
+    ]
+    return [" and ".join(one.reviewers) or "all", *counts, *rates]
 
 
 def _verdicts(found: Statistics) -> list[list[str]]:

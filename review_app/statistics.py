@@ -43,7 +43,7 @@ from corpus.catalogue import (
     in_utc,
 )
 from corpus.text import normalise
-from review_app import queue
+from review_app import agreement, queue
 from review_app.accounts import Person
 
 LONGEST_SECONDS = 600
@@ -123,6 +123,7 @@ class Rows:
     made: list[Made]
     checked: list[Checked]
     left: list[Left]
+    pairs: list[agreement.Pair]
 
 
 @dataclass(frozen=True)
@@ -174,10 +175,18 @@ class ErrorLeft:
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """All figures; `people` and `days` are those that the person who asks may see.
+class Agreed:
+    """How far people agree: two of them, or everybody who has given a second opinion."""
 
-    `total` and `total_days` are of everybody together.
+    reviewers: list[str]
+    figures: agreement.Agreement
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """All figures; `people`, `days` and `agreed` are those that the person who asks may see.
+
+    `total`, `total_days` and the first of `agreed` are of everybody together.
     """
 
     waiting: int
@@ -193,6 +202,7 @@ class Statistics:
     errors: Errors
     levels: list[Errors]
     error_left: ErrorLeft
+    agreed: list[Agreed]
 
 
 class Reader:
@@ -265,6 +275,7 @@ def read(session: Session, known: dict[int, Edits]) -> Rows:
             for reviewer, action, at, length, lead in made
         ],
         checked=_checked(session, known),
+        pairs=agreement.read_pairs(session),
         left=[Left(level, count, total or 0) for level, count, total in left],
     )
 
@@ -348,7 +359,19 @@ def compute(rows: Rows, person: Person) -> Statistics:
             if by_level[level]
         ],
         error_left=error_left(rows.checked, rows.left),
+        agreed=agreed(rows.pairs) if person.may("adjudicator") else [],
     )
+
+
+def agreed(pairs: Sequence[agreement.Pair]) -> list[Agreed]:
+    """How far everybody agrees, then each two people; nothing without a second opinion."""
+    if not pairs:
+        return []
+    each = agreement.by_reviewers(pairs).items()
+    return [
+        Agreed([], agreement.agreement(pairs)),
+        *(Agreed(list(names), figures) for names, figures in each),
+    ]
 
 
 def without_absences(made: Sequence[Made]) -> list[Made]:

@@ -8,7 +8,7 @@ from playwright.sync_api import expect
 
 from corpus.catalogue import Catalogue
 from corpus.workspace import Workspace
-from review_app import accounts
+from review_app import accounts, order
 from review_app.app import create_app, running
 from review_app.auth import Access
 
@@ -25,6 +25,7 @@ def decided(catalogue: Catalogue, add_segment: AddSegment) -> None:
     add_segment("nobody heard this", 7000, 9000)
     decide(catalogue, one, "correct", text="abce", reviewer=HARM, lead_ms=8000)
     decide(catalogue, two, "accept", reviewer="Rita", lead_ms=6000)
+    list(order.refresh(catalogue))
 
 
 def test_figures_are_drawn_and_names_are_no_html(app: FastAPI, page: Any, decided: None) -> None:

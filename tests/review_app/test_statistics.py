@@ -206,6 +206,27 @@ def test_of_few_recordings_there_is_no_interval() -> None:
     assert found.why == "no interval: what was reviewed is of fewer than 5 recordings"
 
 
+# --- agreement
+
+
+def test_agreement_is_told_of_all_and_of_each_two(
+    catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    """To those who settle disagreements only."""
+    both = {"double_share": 1.0}
+    one, two = add_segment("abcd", 0, 2000), add_segment("efgh", 2000, 4000)
+    decide(catalogue, one, "accept", reviewer="Anna", **both)
+    decide(catalogue, one, "correct", text="abce", reviewer="Bert", **both)
+    assert computed(catalogue).agreed[0].figures.cer == pytest.approx(1 / 4)
+    decide(catalogue, two, "accept", reviewer="Anna", **both)
+    decide(catalogue, two, "accept", reviewer="Bert", **both)
+    found = computed(catalogue).agreed
+    assert [pair.reviewers for pair in found] == [[], ["Anna", "Bert"]]
+    for pair in found:
+        assert (pair.figures.segments, pair.figures.exact) == (2, 0.5)
+    assert computed(catalogue, Person("Anna")).agreed == []
+
+
 # --- who sees what
 
 
