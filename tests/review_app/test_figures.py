@@ -58,4 +58,5 @@ def test_a_reviewer_sees_nobody_elses_pace(
         page.get_by_role("tab", name="Statistics").click()
         expect(page.get_by_text("1 segments are waiting, 2 are decided")).to_be_visible()
         expect(page.get_by_text("Rita").locator("visible=true").first).to_be_visible()
+        expect(page.locator(".vega-embed svg, .vega-embed canvas")).to_have_count(3)
         assert page.get_by_text(HARM).count() == 0
