@@ -126,8 +126,13 @@ def _wanted(filters: Filters) -> list[ColumnElement[bool]]:
 
 def count_waiting(session: Session, disputed: bool = False) -> int:
     """How many segments wait for reviewers, or for an adjudicator since reviewers disagree."""
-    count = select(func.count()).select_from(Waiting).filter(Waiting.disputed == disputed)
-    return session.scalar(count) or 0
+    everything = select(func.count()).select_from(Waiting)
+    of_adjudicators = everything.filter(Waiting.disputed)
+    # Told with every decision: all rows are counted faster than those of one kind, if it is most.
+    count: ColumnElement[int] = of_adjudicators.scalar_subquery()
+    if not disputed:
+        count = everything.scalar_subquery() - count
+    return session.scalar(select(count)) or 0
 
 
 def disputed_segments(session: Session, limit: int) -> list[Segment]:

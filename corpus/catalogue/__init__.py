@@ -4,6 +4,7 @@ A stage asks for what lacks its result, works, and commits per item in one trans
 stage carries on after a kill, does only what is new, and does nothing twice.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,6 +88,7 @@ class Catalogue:
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
+        self._turn = threading.Lock()
         try:
             self._migrate()
         except DatabaseError as error:
@@ -105,8 +107,14 @@ class Catalogue:
         Raises:
             UserError: another program keeps the database locked, or it cannot be reached.
         """
-        with self._begun(self.engine) as session:
-            yield session
+        # SQLite lets in whoever looks at the right moment; here those who wait get their turn.
+        waits = self.engine.name == "sqlite" and self._turn.acquire(timeout=BUSY_SECONDS)
+        try:
+            with self._begun(self.engine) as session:
+                yield session
+        finally:
+            if waits:
+                self._turn.release()
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
