@@ -21,6 +21,7 @@ from corpus.catalogue import (
     Recording,
     Segment,
     Transcript,
+    Waiting,
     in_utc,
 )
 from review_app import queue, standing
@@ -151,6 +152,9 @@ def _wanted(
         wanted.append(Overview.recording_id.in_(recordings))
     if filters.verdict:
         wanted.append(Overview.verdict == filters.verdict)
+    if filters.conflicts:
+        disputed = select(Waiting.segment_id).filter(Waiting.disputed)
+        wanted.append(Overview.segment_id.in_(disputed))
     if filters.q:
         texts = select(Transcript.segment_id).filter(
             Transcript.text.icontains(filters.q, autoescape=True)

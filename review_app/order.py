@@ -57,11 +57,17 @@ def worth(
     long the segment is times how doubtful its text. `logprob` is the model's mean log-probability,
     `disagreement` the CER between two texts.
     """
-    tier = {"review": 2, "drop": 0}.get(verdict or "", 1)
+    start, _ = tier(verdict)
     doubts = [min(1.0, disagreement)] if disagreement is not None else []
     if logprob is not None:
         doubts.append(1 - math.exp(min(0.0, logprob)))
-    return tier * TIER + seconds * max(doubts, default=UNKNOWN)
+    return start + seconds * max(doubts, default=UNKNOWN)
+
+
+def tier(verdict: str | None) -> tuple[float, float]:
+    """Between which worths segments with a verdict are: from the first, below the second."""
+    number = {"review": 2, "drop": 0}.get(verdict or "", 1)
+    return number * TIER, (number + 1) * TIER
 
 
 def wants_two(segment_id: str, double_share: float) -> bool:

@@ -9,10 +9,15 @@ from dataclasses import dataclass
 from time import time
 
 from sqlalchemy import ColumnElement, Select, exists, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from corpus.catalogue import STANDS, Decision, Recording, Segment, Transcript, Verdict, Waiting
-from review_app import leases
+from review_app import leases, order
+
+NEAR = 1000
+"""So many segments at the top of the queue are searched for words first."""
+
+_First = aliased(Waiting)
 
 
 @dataclass(frozen=True)
@@ -48,36 +53,41 @@ def next_segment(
     mine = (Decision.segment_id == Waiting.segment_id) & (Decision.reviewer == reviewer)
     decided = exists().where(mine, STANDS)
     skipped = (mine, Decision.action == "skip", Decision.undone_by.is_(None))
-    here = (
-        select(Waiting.segment_id)
-        .filter(
-            Waiting.disputed == filters.conflicts,
-            Waiting.segment_id.not_in(exclude),
-            ~leases.held_by_another(reviewer, time() if at is None else at),
-            *([] if filters.conflicts else [~decided]),
-            *_wanted(filters),
+    is_open = [
+        Waiting.segment_id.not_in(exclude),
+        ~leases.held_by_another(reviewer, time() if at is None else at),
+        *([] if filters.conflicts else [~decided]),
+    ]
+
+    def first(*conditions: ColumnElement[bool]) -> Select[str]:
+        # SQLite looks at conditions in their order; what leaves out most comes first.
+        return (
+            select(Waiting.segment_id)
+            .filter(Waiting.disputed == filters.conflicts, *conditions, *is_open)
+            .limit(1)
+            # Where the database has row locks, reviewers who ask at once get different segments.
+            .with_for_update(of=Waiting, skip_locked=True)
         )
-        .limit(1)
-        # Where the database has row locks, reviewers who ask at once get different segments.
-        .with_for_update(of=Waiting, skip_locked=True)
-    )
+
     found = None
+    wanted, ways = _wanted(filters), _said(filters)
     if not filters.mine:
-        found = session.scalar(
-            here.filter(~exists().where(*skipped)).order_by(
-                Waiting.worth.desc(), Waiting.segment_id.desc()
-            )
-        )
+        best = Waiting.worth.desc(), Waiting.segment_id.desc()
+        for said in ways:
+            here = first(*wanted, *said, ~exists().where(*skipped))
+            found = found or session.scalar(here.order_by(*best))
     if found is None:
         last_skip = select(func.max(Decision.id)).where(*skipped).scalar_subquery()
         mine_skipped = select(Decision.segment_id).filter(
             Decision.reviewer == reviewer, Decision.action == "skip"
         )
-        found = session.scalar(
-            here.filter(Waiting.segment_id.in_(mine_skipped), exists().where(*skipped)).order_by(
-                last_skip
-            )
+        here = first(
+            Waiting.segment_id.in_(mine_skipped),
+            exists().where(*skipped),
+            *wanted,
+            *ways[-1],
         )
+        found = session.scalar(here.order_by(last_skip))
     if found is None:
         return None
     # Where rows are locked, somebody may have taken it between the look and the lock.
@@ -109,19 +119,33 @@ def _wanted(filters: Filters) -> list[ColumnElement[bool]]:
     if of_recordings is not None:
         wanted.append(Waiting.recording_id.in_(of_recordings))
     if filters.verdict:
-        wanted.append(
-            exists().where(
-                Verdict.segment_id == Waiting.segment_id, Verdict.verdict == filters.verdict
-            )
-        )
-    if filters.q:
-        wanted.append(
-            exists().where(
-                Transcript.segment_id == Waiting.segment_id,
-                Transcript.text.icontains(filters.q, autoescape=True),
-            )
-        )
+        # The order goes by the verdict first, so that no other segments are looked at.
+        start, end = order.tier(filters.verdict)
+        of_it = Verdict.segment_id == Waiting.segment_id, Verdict.verdict == filters.verdict
+        wanted += [Waiting.worth >= start, Waiting.worth < end, exists().where(*of_it)]
     return wanted
+
+
+def _said(filters: Filters) -> list[list[ColumnElement[bool]]]:
+    """Conditions for the words in a text: what the first misses the next may find.
+
+    A common word is found near the top of the queue, one by one. For a rare one all texts are read
+    once, which takes as long for any word.
+    """
+    if not filters.q:
+        return [[]]
+    fits = Transcript.text.icontains(filters.q, autoescape=True)
+    top = (
+        select(_First.worth)
+        .filter(_First.disputed == filters.conflicts)
+        .order_by(_First.worth.desc())
+        .offset(NEAR)
+        .limit(1)
+        .scalar_subquery()
+    )
+    one_by_one = exists().where(Transcript.segment_id == Waiting.segment_id, fits)
+    at_once = Waiting.segment_id.in_(select(Transcript.segment_id).filter(fits))
+    return [[Waiting.worth >= top, one_by_one], [at_once]]
 
 
 def count_waiting(session: Session, disputed: bool = False) -> int:

@@ -221,3 +221,30 @@ def test_the_first_of_ten_thousand_segments_is_the_borderline_one(
         assert queue.count_waiting(session) == 10_001
     assert segment is not None
     assert segment.id == "files:tone@0-1000"
+
+
+@pytest.mark.parametrize("near", [0, 1, 2, 1000])
+def test_words_are_found_wherever_in_the_queue_they_are_the_first_of_it_first(
+    catalogue: Catalogue, add_segment: AddSegment, monkeypatch: pytest.MonkeyPatch, near: int
+) -> None:
+    monkeypatch.setattr(queue, "NEAR", near)
+    add_segment("a common word", 0, 4000)
+    add_segment("a common one", 4000, 7000)
+    add_segment("a rare and common word", 7000, 9000)
+    list(order.refresh(catalogue))
+    with catalogue.session() as session:
+        for words, expected in (
+            ("common", 0),
+            ("one", 4000),
+            ("RARE", 7000),
+            ("absent", None),
+        ):
+            found = queue.next_segment(session, "First", (), queue.Filters(q=words))
+            assert (found and found.start_ms) == expected, words
+        skipped = queue.next_segment(session, "First", (), queue.Filters(q="rare"))
+        assert skipped is not None
+    decide(catalogue, skipped.id, "skip")
+    with catalogue.session() as session:
+        for words, expected in (("rare", 7000), ("one", 4000)):
+            found = queue.next_segment(session, "First", (), queue.Filters(q=words))
+            assert (found and found.start_ms) == expected, words
