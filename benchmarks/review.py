@@ -18,6 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -157,44 +158,44 @@ def _wait_for(url: str) -> None:
 
 @contextmanager
 def _working(url: str, names: list[str]) -> Iterator[list[tuple[str, float]]]:
-    """People at work; on leaving, the list holds (request, milliseconds) of all that they did."""
+    """People at work; on leaving, the list holds (request, milliseconds) of all that they did.
+
+    Raises:
+        EOFError: one of them got no answer; standard error tells why.
+    """
     spawn = multiprocessing.get_context("spawn")
-    stop, ready, answers = spawn.Event(), spawn.Event(), spawn.SimpleQueue()
-    process = spawn.Process(target=_work, args=(url, names, ready, stop, answers))
+    stop, (here, there) = spawn.Event(), spawn.Pipe(duplex=False)
+    process = spawn.Process(target=_work, args=(url, names, stop, there))
     process.start()
+    there.close()
     found: list[tuple[str, float]] = []
     try:
-        ready.wait()
+        here.recv()  # everybody has a segment
         yield found
     finally:
         stop.set()
-        found.extend(answers.get())
+        found.extend(here.recv())
         process.join()
 
 
-def _work(url: str, names: list[str], ready: Any, stop: Any, answers: Any) -> None:
+def _work(url: str, names: list[str], stop: Any, told: Any) -> None:
     """A process with a thread for each person."""
-    done: list[tuple[str, float]] = []
-    everybody = threading.Barrier(len(names) + 1)
-    threads = [
-        threading.Thread(target=_person, args=(url, name, everybody, stop, done)) for name in names
-    ]
-    for thread in threads:
-        thread.start()
-    everybody.wait()
-    ready.set()
-    for thread in threads:
-        thread.join()
-    answers.put(done)
+    everybody = threading.Barrier(len(names) + 1, timeout=60)
+    with ThreadPoolExecutor(len(names)) as threads:
+        people = [threads.submit(_person, url, name, everybody, stop) for name in names]
+        everybody.wait()
+        told.send("ready")
+    told.send([row for person in people for row in person.result()])
 
 
 def _person(
-    url: str, name: str, everybody: threading.Barrier, stop: Any, done: list[tuple[str, float]]
-) -> None:
+    url: str, name: str, everybody: threading.Barrier, stop: Any
+) -> list[tuple[str, float]]:
     """Sign in, then decide one segment after another while the next one's sound is fetched."""
-    thought = random.Random(name)
+    thought, done = random.Random(name), []
     headers = {"X-Requested-With": "benchmark"}
-    with httpx.Client(base_url=url, headers=headers, timeout=60) as client:
+    idle = httpx.Limits(keepalive_expiry=2)  # seconds; the server closes connections after 5
+    with httpx.Client(base_url=url, headers=headers, timeout=60, limits=idle) as client:
 
         def timed(request: str, *arguments: Any, **wish: Any) -> Any:
             began = time.perf_counter()
@@ -216,6 +217,7 @@ def _person(
                 "lead_ms": 3000,
             }
             item = timed("decide", "POST", "/api/v1/decide", json=decision).json()["item"]
+    return done
 
 
 # --- the browser

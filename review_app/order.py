@@ -48,6 +48,11 @@ UNKNOWN = 0.5
 """How doubtful a text is about which nothing is known."""
 
 
+Table = type[Waiting] | type[Overview]
+Changes = tuple[Table, list[dict[str, Any]], set[str]]
+"""A table, the rows that are not in it as they should be, and the ids of those too many."""
+
+
 def worth(
     verdict: str | None, seconds: float, logprob: float | None, disagreement: float | None
 ) -> float:
@@ -79,19 +84,45 @@ def refresh(catalogue: Catalogue, double_share: float = 0.0) -> Iterator[int]:
     """Write the worth of all segments anew, a transaction a batch; yields the size of each."""
     last = ""
     while True:
-        with catalogue.session() as session:
+        with catalogue.reading() as session:
             ids = session.scalars(
                 select(Segment.id).filter(Segment.id > last).order_by(Segment.id).limit(BATCH_ROWS)
             ).all()
             if not ids:
                 return
-            refresh_span(session, ids[0], ids[-1], double_share)
+            written = not any(
+                changed or gone
+                for _, changed, gone in _changes(session, ids[0], ids[-1], double_share)
+            )
+        # Most is as it was; reviewers wait for nothing but what is not.
+        if not written:
+            with catalogue.session() as session:
+                refresh_span(session, ids[0], ids[-1], double_share)
         last = ids[-1]
         yield len(ids)
 
 
 def refresh_span(session: Session, first: str, last: str, double_share: float = 0.0) -> None:
     """Write the worth of the segments with ids from `first` to `last`, and their overview."""
+    for table, changed, gone in _changes(session, first, last, double_share):
+        if gone:
+            here = table.segment_id.in_(gone)
+            session.execute(
+                delete(table).filter(here), execution_options={"synchronize_session": False}
+            )
+        if changed:
+            # Another process may be at the same rows.
+            on_postgresql = session.get_bind().dialect.name == "postgresql"
+            new = postgresql.insert(table) if on_postgresql else sqlite.insert(table)
+            columns = table.__table__.columns
+            others = {one.name: new.excluded[one.name] for one in columns if not one.primary_key}
+            session.execute(
+                new.on_conflict_do_update(index_elements=["segment_id"], set_=others), changed
+            )
+
+
+def _changes(session: Session, first: str, last: str, double_share: float) -> list[Changes]:
+    """What each of the two tables lacks."""
     # No filter by kind: SQLite would walk the index of kinds instead of the span.
     texts = (
         select(
@@ -178,35 +209,16 @@ def refresh_span(session: Session, first: str, last: str, double_share: float = 
         disputed = disagree(opinions[key])
         if key not in settled and (disputed or (to_decide and len(opinions[key]) < 1 + double)):
             waiting.append(place | {"disputed": disputed})
-    _write(session, Waiting, first, last, waiting)
-    _write(session, Overview, first, last, overview)
-
-
-def _write(
-    session: Session,
-    table: type[Waiting] | type[Overview],
-    first: str,
-    last: str,
-    rows: list[dict[str, Any]],
-) -> None:
-    """Make `rows` what a table has from `first` to `last`; most is there, and is left alone."""
-    columns = table.__table__.columns
-    found = session.execute(select(*columns).filter(table.segment_id.between(first, last)))
-    known = {row["segment_id"]: dict(row) for row in found.mappings()}
-    changed = [row for row in rows if known.get(row["segment_id"]) != row]
-    gone = known.keys() - {row["segment_id"] for row in rows}
-    options = {"synchronize_session": False}
-    if gone:
-        here = table.segment_id.in_(gone)
-        session.execute(delete(table).filter(here), execution_options=options)
-    if changed:
-        # Another process may be at the same rows.
-        on_postgresql = session.get_bind().dialect.name == "postgresql"
-        new = postgresql.insert(table) if on_postgresql else sqlite.insert(table)
-        others = {one.name: new.excluded[one.name] for one in columns if not one.primary_key}
-        session.execute(
-            new.on_conflict_do_update(index_elements=["segment_id"], set_=others), changed
-        )
+    found: list[Changes] = []
+    tables: tuple[tuple[Table, list[dict[str, Any]]], ...]
+    tables = ((Waiting, waiting), (Overview, overview))
+    for table, wanted in tables:
+        here = table.segment_id.between(first, last)
+        there = session.execute(select(*table.__table__.columns).filter(here)).mappings()
+        known = {row["segment_id"]: dict(row) for row in there}
+        changed = [row for row in wanted if known.get(row["segment_id"]) != row]
+        found.append((table, changed, known.keys() - {row["segment_id"] for row in wanted}))
+    return found
 
 
 def refresh_one(session: Session, segment_id: str, double_share: float = 0.0) -> None:
