@@ -30,8 +30,9 @@ from corpus.dataset import (
     write_dataset,
 )
 from corpus.errors import ItemError, UserError
+from corpus.kept import Kept, media_paths
 from corpus.pieces import faded
-from corpus.plan import Kept, Plan, Run, Window, make_plan, media_paths, run_seconds
+from corpus.plan import Plan, Run, Window, make_plan, run_seconds
 from corpus.segment import MAX_SECONDS
 from corpus.thresholds import read_thresholds
 from corpus.workspace import BuildConfig, Workspace

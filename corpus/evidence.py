@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-from sqlalchemy import Select, case, func, select
+from sqlalchemy import ColumnElement, Select, case, func, select, true
 from sqlalchemy.orm import Session
 
 from corpus import console
@@ -99,21 +99,23 @@ def in_batches(
     work: Callable[[Session, list[Evidence]], Iterable[Result]],
     *,
     lock: bool = False,
+    among: ColumnElement[bool] = true(),  # noqa: B008 - a constant of SQL
 ) -> Iterator[Result]:
-    """The results of `work` on all segments in the order of their ids, with a progress bar.
+    """The results of `work` on segments in the order of their ids, with a progress bar.
 
     Each batch is read and worked on in one transaction. `work` gives a result for each segment.
     `lock` is for work that writes: where the database has row locks, reviewers and other verdicts
     wait for its end.
     """
     with catalogue.session() as session:
-        total = session.scalar(select(func.count()).select_from(Segment)) or 0
+        total = session.scalar(select(func.count()).select_from(Segment).filter(among)) or 0
 
     def results() -> Iterator[Result]:
         last = ""
         while True:
             with catalogue.session() as session:
-                after = _SEGMENTS.filter(Segment.id > last).order_by(Segment.id).limit(BATCH_ROWS)
+                wanted = _SEGMENTS.filter(Segment.id > last, among)
+                after = wanted.order_by(Segment.id).limit(BATCH_ROWS)
                 batch = _read(session, after.with_for_update(of=Segment) if lock else after)
                 found = work(session, batch)
             if not batch:
@@ -127,6 +129,12 @@ def in_batches(
 def read_all(catalogue: Catalogue, doing: str) -> Iterator[Evidence]:
     """All segments in the order of their ids, with a progress bar."""
     return in_batches(catalogue, doing, lambda _, batch: batch)
+
+
+def read_decided(catalogue: Catalogue, doing: str) -> Iterator[Evidence]:
+    """The segments on which people have decided, whether that stands or not."""
+    decided = Segment.id.in_(select(Decision.segment_id))
+    return in_batches(catalogue, doing, lambda _, batch: batch, among=decided)
 
 
 def read_one(catalogue: Catalogue, segment_id: str) -> Evidence | None:

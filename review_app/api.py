@@ -13,6 +13,7 @@
     GET  /api/v1/statistics         how the review goes; a reviewer sees the own pace and the totals
     POST /api/v1/split, /merge      cut a segment in two, or make one of it and the next
     GET  /api/v1/conflicts          what reviewers disagree on, for adjudicators
+    GET  /api/v1/export             all decisions as JSONL, for admins
     GET  /api/v1/users              the accounts, for admins
     POST /api/v1/renew, /release    keep, or give back, segments that one has before oneself
     GET  /api/v1/peaks/ID           the waveform of a segment
@@ -34,7 +35,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -49,6 +50,7 @@ from review_app import (
     browse,
     clip,
     decisions,
+    export,
     leases,
     order,
     queue,
@@ -442,6 +444,13 @@ def add_routes(
                 )
                 for segment in queue.disputed_segments(session, limit)
             ]
+
+    @api.get("/export", dependencies=[needs("admin")])
+    def exported() -> StreamingResponse:
+        as_file = {"Content-Disposition": 'attachment; filename="decisions.jsonl"'}
+        return StreamingResponse(
+            export.export(catalogue), media_type="application/x-ndjson", headers=as_file
+        )
 
     @api.get("/users", dependencies=[needs("admin")])
     def users() -> list[dict[str, Any]]:

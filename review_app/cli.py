@@ -1,9 +1,13 @@
 """The command line of the review app: the server, the accounts and decisions as a file."""
 
 import getpass
+import shutil
 import sys
+import tempfile
+from dataclasses import asdict
 from enum import StrEnum
 from ipaddress import ip_network
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
@@ -168,6 +172,65 @@ def _access(
     except ValueError as error:
         raise UserError(f"--proxy: {error}") from None
     return Access(header=trust_header, proxies=tuple(proxies), public_url=public_url)
+
+
+@cli.command("export", epilog="Example: review_app export decisions.jsonl")
+def export_decisions(
+    file: Annotated[Path, typer.Argument(help="Where to; - is the standard output.")],
+    workspace: WorkspaceOption = None,
+    debug: console.DebugOption = False,
+) -> None:
+    """Write all decisions as JSONL, a line for each; those that were taken back, too."""
+    from corpus.catalogue import Catalogue
+    from review_app.export import export
+
+    lines = export(Catalogue(open_workspace(workspace).catalogue_url))
+    if str(file) == "-":
+        sys.stdout.writelines(lines)
+        return
+    if file.exists():
+        raise UserError(f"{file} exists; give another name, or delete it first")
+    if not file.parent.is_dir():
+        raise UserError(f"{file}: there is no folder {file.parent}")
+    part = file.with_name(f".{file.name}.part")
+    with part.open("w", encoding="utf-8") as target:
+        target.writelines(lines)
+    part.rename(file)
+
+
+@cli.command("import", epilog="Example: review_app import decisions.jsonl")
+def import_decisions(
+    file: Annotated[Path, typer.Argument(help="What `review_app export` has written; - is stdin.")],
+    workspace: WorkspaceOption = None,
+    json: console.JsonOption = False,
+    debug: console.DebugOption = False,
+) -> None:
+    """Add decisions from a file, all or none; a second time adds nothing.
+
+    The recordings and their segments have to be here. What people have decided differently goes to
+    an adjudicator; of two decisions of one person the later holds.
+    """
+    from corpus.catalogue import Catalogue
+    from review_app import importing
+
+    catalogue = Catalogue(open_workspace(workspace).catalogue_url)
+    if str(file) == "-":
+        with tempfile.TemporaryFile() as copy:
+            shutil.copyfileobj(sys.stdin.buffer, copy)
+            copy.seek(0)
+            found = importing.import_decisions(catalogue, copy, "the standard input")
+    else:
+        try:
+            source = file.open("rb")
+        except OSError as error:
+            raise UserError(f"{file} cannot be read: {error.strerror}") from None
+        with source:
+            found = importing.import_decisions(catalogue, source, str(file))
+    if json:
+        console.print_json(asdict(found))
+        return
+    for count, told in importing.in_words(found):
+        console.say(f"{count:,} {told}")
 
 
 @user.command("add", epilog=ADD_EXAMPLES)

@@ -89,7 +89,9 @@ def decide(
     leases.end_own(session, segment_id, reviewer)
     if after and bounds != (segment.start_ms, segment.end_ms):
         segment = recut.move(session, segment, *bounds)
-        cut = {"from": [segment_id], "to": [segment.id]}
+        cut = {"from": [segment_id], "to": [segment.id], "texts": [before or ""]}
+        if before:  # for who is to decide it, too
+            segment.transcripts.append(Transcript(kind="review", origin=reviewer, text=before))
     decision = Decision(
         segment_id=segment.id,
         reviewer=reviewer,
@@ -138,6 +140,8 @@ def revert(
         and made.action in FINAL_ACTIONS
         and (made.adjudicates or not settles)
     ]
+    # The segment is what one of them has made by other bounds: that is now this one's doing.
+    cut = next((made.cut for made in replaced if made.cut is not None), None)
     again = Decision(
         segment_id=segment.id,
         reviewer=reviewer,
@@ -146,8 +150,7 @@ def revert(
         before=earlier.before,
         transcript_id=earlier.transcript_id,
         adjudicates=settles,
-        # The segment is what one of them has made by other bounds: that is now this one's doing.
-        cut=next((made.cut for made in replaced if made.cut is not None), None),
+        cut=cut and {"from": cut["from"], "to": cut["to"]},
     )
     segment.decisions.append(again)
     session.flush()

@@ -133,6 +133,9 @@ def take_back(session: Session, decision: Decision, double_share: float = 0.0) -
             f"{later.reviewer} has decided on the new segment meanwhile ({later.action})",
             told(session, later),
         )
+    hidden = select(Segment.id).filter(Segment.id.in_(after), Segment.superseded)
+    if session.scalar(hidden.limit(1), execution_options={"superseded": True}) is not None:
+        raise Conflict("the new segment has been cut anew meanwhile")
     for ids, superseded in ((after, True), (before, False)):
         session.execute(
             update(Segment).filter(Segment.id.in_(ids)).values(superseded=superseded),

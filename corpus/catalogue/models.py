@@ -206,8 +206,9 @@ class Decision(Base):
     which decisions are taken, know the decision by it."""
     undone_by: Mapped[int | None]
     """The later decision that took this one back; empty while it stands."""
-    cut: Mapped[dict[str, Any] | None]
-    """Of one that changed bounds: ids of the segments before (``from``) and after (``to``)."""
+    cut: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """Of one that changed bounds: ids of the segments before (``from``) and after (``to``), and
+    the ``texts`` that were typed for these."""
     adjudicates: Mapped[bool] = mapped_column(default=False, server_default=false())
     """Whether it settles what two reviewers disagreed on."""
     lead_ms: Mapped[int | None]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import event, select, update
 
 from corpus.catalogue import Catalogue, Decision, Score, Segment, Transcript, Verdict
 from corpus.errors import UserError
@@ -16,7 +16,16 @@ from corpus.evidence import Evidence
 from corpus.explain import explain, forecast
 from corpus.score import Text, phrases_for
 from corpus.thresholds import DROP, KEEP, PRESETS_FILE, REVIEW, Thresholds, read_thresholds
-from corpus.verdict import FLAGS, GROUNDS, Judgement, Rules, apply_verdicts, judge, reason_kind
+from corpus.verdict import (
+    FLAGS,
+    GROUNDS,
+    Judgement,
+    Rules,
+    apply_verdicts,
+    heed_decisions,
+    judge,
+    reason_kind,
+)
 from corpus.verdict import score as measure
 from corpus.workspace import Workspace
 
@@ -590,6 +599,50 @@ class TestApplyVerdicts:
                 for key in keys[:2]
             ]
         assert texts == ["a third thing", "one thing"]
+
+    def test_what_people_decide_after_a_verdict_is_heeded_by_the_same_thresholds(
+        self, catalogue: Catalogue, add_recording: AddRecording
+    ) -> None:
+        sure = {"text": TEXT, "kind": "pseudo", "scores": SURE}
+        one, other, _ = add_recording("talk", [sure] * 3)
+        assert heed_decisions(catalogue, "en") == 0  # there is nothing to be late
+        apply_verdicts(catalogue, "strict", read_thresholds("strict"), "en")
+        assert heed_decisions(catalogue, "en") == 0
+
+        def decide(key: str, action: str, **wish: object) -> None:
+            with catalogue.session() as session:
+                session.add(Decision(segment_id=key, reviewer="First", action=action, **wish))
+
+        def verdicts() -> list[tuple[str, str]]:
+            with catalogue.session() as session:
+                rows = session.scalars(select(Verdict).order_by(Verdict.segment_id))
+                return [(row.verdict, reason_kind(row.reasons[0])) for row in rows]
+
+        before = verdicts()
+        decide(one, "reject", reason="private")
+        decide(other, "skip")
+        assert heed_decisions(catalogue, "en") == 1
+        assert heed_decisions(catalogue, "en") == 0
+        assert verdicts() == [(DROP, "rejected"), *before[1:]]
+        with catalogue.session() as session:
+            session.execute(update(Decision).values(undone_by=99))
+        assert heed_decisions(catalogue, "en") == 1
+        assert verdicts() == before
+        with catalogue.session() as session:
+            typed = Transcript(segment_id=other, kind="review", origin="First", text="typed")
+            session.add(typed)
+            session.flush()
+            key = typed.id
+        decide(other, "correct", transcript_id=key)
+        assert heed_decisions(catalogue, "en") == 1
+        assert verdicts() == [before[0], (KEEP, "reviewed"), before[2]]
+
+        own = replace(read_thresholds("strict"), max_cer=0.01)
+        apply_verdicts(catalogue, "strict", own, "en")
+        assert heed_decisions(catalogue, "en") == 0
+        decide(one, "reject", reason="private")
+        with pytest.raises(UserError, match="own thresholds"):
+            heed_decisions(catalogue, "en")
 
     def test_no_segments_are_no_verdicts(self, catalogue: Catalogue) -> None:
         assert sum(apply_verdicts(catalogue, "default", THRESHOLDS, "en").values()) == 0

@@ -241,6 +241,17 @@ def test_a_second_opinion_may_be_to_cut_the_segment_and_undo_brings_it_back_to_t
     assert clients["Second"].post("/api/v1/split", json=cut).status_code == 409
 
 
+def test_bounds_that_another_has_moved_on_since_are_not_put_back(
+    clients: Clients, catalogue: Catalogue, add_segment: AddSegment, decide: Decide
+) -> None:
+    key = add_segment("one", 1000, 3000, verdict="review")
+    decide("First", key, "accept", start_ms=900, end_ms=3000)
+    assert decide("Second", "files:tone@900-3000", "accept", start_ms=800, end_ms=3000).is_success
+    reply = clients["First"].post("/api/v1/undo")
+    assert (reply.status_code, "cut anew" in reply.json()["detail"]) == (409, True)
+    assert [one.id for one in read_all(catalogue, "")] == ["files:tone@800-3000"]
+
+
 def test_the_decision_of_who_reverts_keeps_the_bounds_that_it_takes_over(
     client: TestClient, catalogue: Catalogue, add_segment: AddSegment
 ) -> None:
