@@ -6,6 +6,7 @@ import { call } from "./api.js";
 import { button, element, fill } from "./dom.js";
 import { hasHiddenMarks, write } from "./script.js";
 
+const WHEN = { dateStyle: "medium", timeStyle: "short" };
 const TYPING_MS = 250; // a pause so long, and what was typed is searched for
 
 export function mount(root) {
@@ -164,7 +165,7 @@ function decided(made) {
   if (!made) return [];
   const why = made.reason ? ` (${made.reason.replaceAll("_", " ")})` : "";
   const who = element("p", `${made.reviewer} ${DID[made.action]}${why}`, { dir: "auto" });
-  return [who, element("p", new Date(made.made_at).toLocaleString(), { class: "browse-about" })];
+  return [who, element("p", new Date(made.made_at).toLocaleString(undefined, WHEN), { class: "browse-about" })];
 }
 
 // The link tells the review screen which segment; that is on the first tab.

@@ -38,7 +38,7 @@ from ..browser import open_chromium
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
 DESK = {"width": 1280, "height": 800}
-WALL = {"width": 1280, "height": 1500}
+WALL = {"width": 1280, "height": 1620}
 PHONE = {"width": 390, "height": 844}
 
 ENGLISH = [
