@@ -8,6 +8,9 @@
     POST /api/v1/segments/ID/revert make an earlier decision hold again
     POST /api/v1/decide             store a decision; answers with the next segment too
     POST /api/v1/undo               take back one's own newest decision; answers with its segment
+    GET  /api/v1/browse             all segments, 50 a page; the same filters, and: state, reviewer,
+                                    sort, descending, page; /browse/choices what to filter by
+    GET  /api/v1/statistics         how the review goes; a reviewer sees the own pace and the totals
     POST /api/v1/split, /merge      cut a segment in two, or make one of it and the next
     GET  /api/v1/conflicts          what reviewers disagree on, for adjudicators
     GET  /api/v1/export             all decisions as JSONL, for admins
@@ -42,7 +45,19 @@ from corpus.catalogue import Catalogue, Decision, Segment
 from corpus.errors import UserError
 from corpus.verdict import FLAGS, GROUNDS
 from corpus.workspace import Workspace
-from review_app import accounts, clip, decisions, export, leases, order, queue, recut, standing
+from review_app import (
+    accounts,
+    browse,
+    clip,
+    decisions,
+    export,
+    leases,
+    order,
+    queue,
+    recut,
+    standing,
+    statistics,
+)
 from review_app.accounts import Person, Role
 from review_app.guard import require_own_page
 
@@ -193,6 +208,38 @@ class SplitRequest(MergeRequest):
     texts: list[Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)]]
 
 
+class Made(BaseModel):
+    """The decision that a list shows of a segment."""
+
+    action: str
+    reviewer: str
+    reason: str | None
+    made_at: str
+
+
+class Row(BaseModel):
+    """A segment in a list."""
+
+    segment_id: str
+    title: str
+    text: str
+    language: str
+    seconds: float
+    verdict: str | None
+    logprob: float | None
+    cer: float | None
+    decision: Made | None
+    audio: str
+
+
+class Rows(BaseModel):
+    """One page of a list, and how many segments are on all of its pages."""
+
+    rows: list[Row]
+    total: int
+    page_rows: int
+
+
 class RevertRequest(BaseModel):
     """Which decision of a segment is to hold again."""
 
@@ -243,6 +290,7 @@ def add_routes(
     `by_password` tells whether people sign in.
     """
     known: list[tuple[int, int, int]] = []
+    reader = statistics.Reader(catalogue)
     api = APIRouter(prefix="/api/v1", dependencies=[Depends(require_own_page)])
 
     @api.get("/session")
@@ -265,15 +313,51 @@ def add_routes(
     ) -> Next:
         with catalogue.session() as session:
             found = following(session, person, exclude, filters)
-            state = order.state(session) if found.item is None else None
-        if state is None or state in known:
-            return found
-        # Segments may have come since the order was written down.
+        if found.item is None and looked_through():
+            with catalogue.session() as session:
+                found = following(session, person, exclude, filters)
+        return found
+
+    def looked_through() -> bool:
+        """Write the order anew if segments may have come since; tells whether they may have."""
+        with catalogue.reading() as session:
+            state = order.state(session)
+        if state in known:
+            return False
         for _ in order.refresh(catalogue, double_share):
             pass
         known[:] = [state]
-        with catalogue.session() as session:
-            return following(session, person, exclude, filters)
+        return True
+
+    def look_through_once() -> None:
+        """See that there is an overview; later it is kept up to date beside all else."""
+        with catalogue.reading() as session:
+            written = order.has_overview(session)
+        if not written:
+            looked_through()
+
+    @api.get("/browse")
+    def browsed(
+        person: Who,
+        filters: Annotated[queue.Filters, Depends()],
+        listing: Annotated[browse.Listing, Depends()],
+    ) -> Rows:
+        look_through_once()
+        with catalogue.reading() as session:
+            rows, total = browse.page(session, person, filters, listing)
+        return Rows.model_validate({"rows": rows, "total": total, "page_rows": browse.PAGE_ROWS})
+
+    @api.get("/statistics")
+    def figures(person: Who) -> statistics.Statistics:
+        look_through_once()
+        return statistics.compute(reader.rows(), person)
+
+    app.state.figures = figures
+
+    @api.get("/browse/choices")
+    def choices() -> dict[str, list[str]]:
+        with catalogue.reading() as session:
+            return browse.choices(session)
 
     @api.post("/decide", responses={409: {}})
     def decide(person: Who, request: DecisionRequest) -> DecisionReply:
@@ -429,7 +513,7 @@ def add_routes(
         return byte_range(clip.cut(path, start_ms, end_ms).flac, request.headers.get("range"))
 
     def span(segment_id: str, context: bool = False) -> tuple[Path, int, int]:
-        with catalogue.session() as session:
+        with catalogue.reading() as session:
             segment = session.get(Segment, segment_id)
             if segment is None:
                 raise standing.UnknownSegment(f"no segment {segment_id}")

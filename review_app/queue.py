@@ -7,14 +7,17 @@ skipped it. Nobody gets a segment that another has before them.
 from collections.abc import Collection
 from dataclasses import dataclass
 from time import time
-from typing import Any
 
-from sqlalchemy import ColumnElement, case, exists, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, exists, func, select
+from sqlalchemy.orm import Session, aliased
 
 from corpus.catalogue import STANDS, Decision, Recording, Segment, Transcript, Verdict, Waiting
-from review_app import leases
-from review_app.decisions import ACTIONS
+from review_app import leases, order
+
+NEAR = 1000
+"""So many segments at the top of the queue are searched for words first."""
+
+_First = aliased(Waiting)
 
 
 @dataclass(frozen=True)
@@ -50,36 +53,41 @@ def next_segment(
     mine = (Decision.segment_id == Waiting.segment_id) & (Decision.reviewer == reviewer)
     decided = exists().where(mine, STANDS)
     skipped = (mine, Decision.action == "skip", Decision.undone_by.is_(None))
-    here = (
-        select(Waiting.segment_id)
-        .filter(
-            Waiting.disputed == filters.conflicts,
-            Waiting.segment_id.not_in(exclude),
-            ~leases.held_by_another(reviewer, time() if at is None else at),
-            *([] if filters.conflicts else [~decided]),
-            *_wanted(filters),
+    is_open = [
+        Waiting.segment_id.not_in(exclude),
+        ~leases.held_by_another(reviewer, time() if at is None else at),
+        *([] if filters.conflicts else [~decided]),
+    ]
+
+    def first(*conditions: ColumnElement[bool]) -> Select[str]:
+        # SQLite looks at conditions in their order; what leaves out most comes first.
+        return (
+            select(Waiting.segment_id)
+            .filter(Waiting.disputed == filters.conflicts, *conditions, *is_open)
+            .limit(1)
+            # Where the database has row locks, reviewers who ask at once get different segments.
+            .with_for_update(of=Waiting, skip_locked=True)
         )
-        .limit(1)
-        # Where the database has row locks, reviewers who ask at once get different segments.
-        .with_for_update(of=Waiting, skip_locked=True)
-    )
+
     found = None
+    wanted, ways = _wanted(filters), _said(filters)
     if not filters.mine:
-        found = session.scalar(
-            here.filter(~exists().where(*skipped)).order_by(
-                Waiting.worth.desc(), Waiting.segment_id.desc()
-            )
-        )
+        best = Waiting.worth.desc(), Waiting.segment_id.desc()
+        for said in ways:
+            here = first(*wanted, *said, ~exists().where(*skipped))
+            found = found or session.scalar(here.order_by(*best))
     if found is None:
         last_skip = select(func.max(Decision.id)).where(*skipped).scalar_subquery()
         mine_skipped = select(Decision.segment_id).filter(
             Decision.reviewer == reviewer, Decision.action == "skip"
         )
-        found = session.scalar(
-            here.filter(Waiting.segment_id.in_(mine_skipped), exists().where(*skipped)).order_by(
-                last_skip
-            )
+        here = first(
+            Waiting.segment_id.in_(mine_skipped),
+            exists().where(*skipped),
+            *wanted,
+            *ways[-1],
         )
+        found = session.scalar(here.order_by(last_skip))
     if found is None:
         return None
     # Where rows are locked, somebody may have taken it between the look and the lock.
@@ -88,10 +96,11 @@ def next_segment(
     return session.get(Segment, found)
 
 
-def _wanted(filters: Filters) -> list[ColumnElement[bool]]:
-    recordings: list[ColumnElement[bool]] = []
+def recordings(filters: Filters) -> Select[str] | None:
+    """The ids of the recordings that the filters want; None where they want all."""
+    wanted: list[ColumnElement[bool]] = []
     if filters.channel:
-        recordings.append(
+        wanted.append(
             (Recording.channel == filters.channel) | (Recording.channel_id == filters.channel)
         )
     for column, value in (
@@ -100,30 +109,54 @@ def _wanted(filters: Filters) -> list[ColumnElement[bool]]:
         (Recording.language, filters.language),
     ):
         if value:
-            recordings.append(column == value)
+            wanted.append(column == value)
+    return select(Recording.id).filter(*wanted) if wanted else None
+
+
+def _wanted(filters: Filters) -> list[ColumnElement[bool]]:
     wanted: list[ColumnElement[bool]] = []
-    if recordings:
-        wanted.append(Waiting.recording_id.in_(select(Recording.id).filter(*recordings)))
+    of_recordings = recordings(filters)
+    if of_recordings is not None:
+        wanted.append(Waiting.recording_id.in_(of_recordings))
     if filters.verdict:
-        wanted.append(
-            exists().where(
-                Verdict.segment_id == Waiting.segment_id, Verdict.verdict == filters.verdict
-            )
-        )
-    if filters.q:
-        wanted.append(
-            exists().where(
-                Transcript.segment_id == Waiting.segment_id,
-                Transcript.text.icontains(filters.q, autoescape=True),
-            )
-        )
+        # The order goes by the verdict first, so that no other segments are looked at.
+        start, end = order.tier(filters.verdict)
+        of_it = Verdict.segment_id == Waiting.segment_id, Verdict.verdict == filters.verdict
+        wanted += [Waiting.worth >= start, Waiting.worth < end, exists().where(*of_it)]
     return wanted
+
+
+def _said(filters: Filters) -> list[list[ColumnElement[bool]]]:
+    """Conditions for the words in a text: what the first misses the next may find.
+
+    A common word is found near the top of the queue, one by one. For a rare one all texts are read
+    once, which takes as long for any word.
+    """
+    if not filters.q:
+        return [[]]
+    fits = Transcript.text.icontains(filters.q, autoescape=True)
+    top = (
+        select(_First.worth)
+        .filter(_First.disputed == filters.conflicts)
+        .order_by(_First.worth.desc())
+        .offset(NEAR)
+        .limit(1)
+        .scalar_subquery()
+    )
+    one_by_one = exists().where(Transcript.segment_id == Waiting.segment_id, fits)
+    at_once = Waiting.segment_id.in_(select(Transcript.segment_id).filter(fits))
+    return [[Waiting.worth >= top, one_by_one], [at_once]]
 
 
 def count_waiting(session: Session, disputed: bool = False) -> int:
     """How many segments wait for reviewers, or for an adjudicator since reviewers disagree."""
-    count = select(func.count()).select_from(Waiting).filter(Waiting.disputed == disputed)
-    return session.scalar(count) or 0
+    everything = select(func.count()).select_from(Waiting)
+    of_adjudicators = everything.filter(Waiting.disputed)
+    # Told with every decision: all rows are counted faster than those of one kind, if it is most.
+    count: ColumnElement[int] = of_adjudicators.scalar_subquery()
+    if not disputed:
+        count = everything.scalar_subquery() - count
+    return session.scalar(select(count)) or 0
 
 
 def disputed_segments(session: Session, limit: int) -> list[Segment]:
@@ -136,23 +169,3 @@ def disputed_segments(session: Session, limit: int) -> list[Segment]:
         .limit(limit)
     )
     return list(session.scalars(query))
-
-
-def progress(session: Session) -> list[dict[str, Any]]:
-    """Per reviewer: the number of decisions of each action, and minutes of audio decided."""
-    milliseconds = case((STANDS, Segment.end_ms - Segment.start_ms), else_=0)
-    rows = session.execute(
-        select(
-            Decision.reviewer,
-            *(func.sum(case((Decision.action == name, 1), else_=0)) for name in ACTIONS),
-            func.sum(milliseconds),
-        )
-        .join(Segment, Segment.id == Decision.segment_id)
-        .filter(Decision.undone_by.is_(None))
-        .group_by(Decision.reviewer)
-        .order_by(Decision.reviewer)
-    )
-    return [
-        {"reviewer": reviewer, **dict(zip(ACTIONS, counts, strict=True)), "minutes": total / 60_000}
-        for reviewer, *counts, total in rows
-    ]

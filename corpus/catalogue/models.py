@@ -241,6 +241,34 @@ class Waiting(Base):
     """Whether it waits for an adjudicator, as people have decided on it and differ."""
 
 
+class Overview(Base):
+    """A segment in a list: what stages and reviewers have made of it, in one narrow row.
+
+    Worked out from other tables, like `Waiting`, so that a list of everything is one walk through
+    one table however it is filtered and sorted.
+    """
+
+    __tablename__ = "overview"
+
+    segment_id: Mapped[str] = mapped_column(
+        ForeignKey("segments.id", ondelete="CASCADE"), primary_key=True
+    )
+    recording_id: Mapped[str]
+    milliseconds: Mapped[int]
+    verdict: Mapped[str | None]
+    worth: Mapped[float]
+    logprob: Mapped[float | None]
+    """Mean log-probability of the newest pseudo-label."""
+    cer: Mapped[float | None]
+    """Between a label and what a model heard."""
+    characters: Mapped[int | None]
+    """Of the newest pseudo-label."""
+    double: Mapped[bool]
+    """Whether two people are to decide it."""
+    decision_id: Mapped[int | None]
+    """The newest decision that settles it; where there is none, the newest skip."""
+
+
 class Lease(Base):
     """Who has a segment before them now, and until when nobody else gets it."""
 

@@ -48,7 +48,7 @@ export function showOthers(list, item, text, use) {
 }
 
 const FINAL = ["accept", "correct", "reject"];
-const DID = { accept: "accepted", correct: "corrected", reject: "rejected", skip: "skipped" };
+export const DID = { accept: "accepted", correct: "corrected", reject: "rejected", skip: "skipped" };
 
 // The decision of `reviewer` that holds, or undefined.
 export function standing(item, reviewer) {

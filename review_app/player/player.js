@@ -449,6 +449,8 @@ export function mount(root) {
   });
   for (const edge of Object.values(edges)) edge.addEventListener("dblclick", putBoundsBack);
   document.addEventListener("keydown", keydown, true);
+  // Another tab of the page is open: what is heard belongs to this one.
+  new IntersectionObserver((seen) => seen.at(-1).isIntersecting || sound.pause()).observe(root);
   showKeys();
   show(null);
   session.run();

@@ -1,6 +1,6 @@
 """The review screen in a real browser: keys, sound, drafts, and no request to any other machine."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -21,38 +21,6 @@ from .conftest import AddSegment
 expect.set_options(timeout=20_000)  # milliseconds; a machine under load is slow, not wrong
 
 Decisions = list[tuple[str, str | None, str | None]]
-
-
-@pytest.fixture
-def app(workspace: Workspace, catalogue: Catalogue) -> FastAPI:
-    """The review app of the reviewer First."""
-    return create_app(workspace, Access(local="First"))
-
-
-@pytest.fixture
-def page(chromium: Any) -> Iterator[Any]:
-    """A tab whose user sees no dialog, no error, and whose every request stays on this machine."""
-    context = chromium.new_context()
-    page = context.new_page()
-    requests: list[str] = []
-    surprises: list[str] = []
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("pageerror", lambda error: surprises.append(str(error)))
-    page.on("dialog", lambda dialog: (surprises.append(dialog.message), dialog.dismiss()))
-    page.on(
-        "console",
-        lambda message: (
-            surprises.append(message.text)
-            if message.type == "error" and "Failed to load resource" not in message.text
-            else None
-        ),
-    )
-    yield page
-    context.close()
-    assert surprises == []
-    assert requests
-    local = ("http://127.0.0.1:", "blob:http://127.0.0.1:", "data:")
-    assert [url for url in requests if not url.startswith(local)] == []
 
 
 @pytest.fixture
@@ -388,20 +356,6 @@ def test_a_decision_made_while_the_server_is_away_arrives_when_it_is_back(
         page.wait_for_function("document.querySelector('.js-saved').textContent === 'offline'")
         page.unroute("**/api/**")
         assert decisions() == [("correct", "the plane", "the plain")]
-
-
-def test_progress_is_told_on_its_own_tab(
-    app: FastAPI, page: Any, shown: Callable[[str], None], add_segment: AddSegment
-) -> None:
-    add_segment("the plane", 0, 9000)
-    with running(app) as url:
-        page.goto(url)
-        shown("the plane")
-        page.keyboard.press("Control+Enter")
-        expect(page.get_by_text("Everything is reviewed.")).to_be_visible()
-        page.get_by_role("tab", name="Progress").click()
-        expect(page.get_by_text("0 segments are waiting, 1 are decided.")).to_be_visible()
-        expect(page.get_by_text("First").locator("visible=true")).to_be_visible()
 
 
 def test_ten_segments_are_worked_through_without_the_mouse_or_leaving_the_text(

@@ -191,34 +191,6 @@ def test_a_segment_without_any_transcript_can_be_typed_but_not_accepted(
     assert decide(catalogue, key, "correct", text="from scratch").before is None
 
 
-def test_progress_counts_each_reviewers_decisions_and_minutes(
-    catalogue: Catalogue, add_segment: AddSegment
-) -> None:
-    one, two = add_segment("one", 0, 3000), add_segment("two", 3000, 9000)
-    decide(catalogue, one, "accept")
-    decide(catalogue, two, "skip")
-    decide(catalogue, two, "reject", reason="no_speech", reviewer="Second")
-    with catalogue.session() as session:
-        assert queue.progress(session) == [
-            {
-                "reviewer": "First",
-                "accept": 1,
-                "correct": 0,
-                "reject": 0,
-                "skip": 1,
-                "minutes": 0.05,
-            },
-            {
-                "reviewer": "Second",
-                "accept": 0,
-                "correct": 0,
-                "reject": 1,
-                "skip": 0,
-                "minutes": 0.1,
-            },
-        ]
-
-
 def test_the_first_of_ten_thousand_segments_is_the_borderline_one(
     catalogue: Catalogue, add_segment: AddSegment
 ) -> None:
@@ -249,3 +221,30 @@ def test_the_first_of_ten_thousand_segments_is_the_borderline_one(
         assert queue.count_waiting(session) == 10_001
     assert segment is not None
     assert segment.id == "files:tone@0-1000"
+
+
+@pytest.mark.parametrize("near", [0, 1, 2, 1000])
+def test_words_are_found_wherever_in_the_queue_they_are_the_first_of_it_first(
+    catalogue: Catalogue, add_segment: AddSegment, monkeypatch: pytest.MonkeyPatch, near: int
+) -> None:
+    monkeypatch.setattr(queue, "NEAR", near)
+    add_segment("a common word", 0, 4000)
+    add_segment("a common one", 4000, 7000)
+    add_segment("a rare and common word", 7000, 9000)
+    list(order.refresh(catalogue))
+    with catalogue.session() as session:
+        for words, expected in (
+            ("common", 0),
+            ("one", 4000),
+            ("RARE", 7000),
+            ("absent", None),
+        ):
+            found = queue.next_segment(session, "First", (), queue.Filters(q=words))
+            assert (found and found.start_ms) == expected, words
+        skipped = queue.next_segment(session, "First", (), queue.Filters(q="rare"))
+        assert skipped is not None
+    decide(catalogue, skipped.id, "skip")
+    with catalogue.session() as session:
+        for words, expected in (("rare", 7000), ("one", 4000)):
+            found = queue.next_segment(session, "First", (), queue.Filters(q=words))
+            assert (found and found.start_ms) == expected, words
