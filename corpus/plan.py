@@ -47,6 +47,7 @@ class Plan:
 
     Attributes:
         rows: windows by split; those of dev and test hold one segment.
+        held_out: ids of the recordings that belong to dev and test.
         left_out: number of segments by the reason why they are in no split.
         leaks: what is left out of train because it is held out, each with what it shares.
         repeated: number of segments of train that are taken more than once.
@@ -56,6 +57,7 @@ class Plan:
     """
 
     rows: dict[str, list[Window]]
+    held_out: set[str]
     left_out: dict[str, int]
     leaks: list[leaks.Leak]
     repeated: int
@@ -115,8 +117,11 @@ def make_plan(
         )
     split_of, warnings = _split(kept, settings)
     singles: dict[Split, list[Kept]] = {split: [] for split in SPLITS}
+    held_out = set()
     for item in kept:
         split = split_of(item.media)
+        if split in HELD_OUT:
+            held_out.add(item.media.id)
         if split in HELD_OUT and item.label_kind == "pseudo":
             left_out[f"{split}: labelled by a model only"] += 1
         elif split in HELD_OUT and not item.text:
@@ -154,6 +159,7 @@ def make_plan(
     del told["name"]
     return Plan(
         rows=rows,
+        held_out=held_out,
         left_out=dict(left_out),
         leaks=found.leaks,
         repeated=sum(count > 1 for count in drawn.copies),

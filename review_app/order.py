@@ -24,6 +24,7 @@ from corpus.catalogue import (
     Catalogue,
     Decision,
     Overview,
+    Recording,
     Score,
     Segment,
     Transcript,
@@ -44,6 +45,9 @@ IDLE_SECONDS = 30
 TIER = 1000.0
 """More than any segment is worth within its tier."""
 
+HELD_OUT = TIER / 2
+"""A wrong label in train is one of many; in dev or test it is wrong about every model."""
+
 UNKNOWN = 0.5
 """How doubtful a text is about which nothing is known."""
 
@@ -54,19 +58,25 @@ Changes = tuple[Table, list[dict[str, Any]], set[str]]
 
 
 def worth(
-    verdict: str | None, seconds: float, logprob: float | None, disagreement: float | None
+    verdict: str | None,
+    seconds: float,
+    logprob: float | None,
+    disagreement: float | None,
+    *,
+    held_out: bool = False,
 ) -> float:
     """What reviewing a segment is expected to bring: seconds of text that may be put right.
 
-    What the verdict leaves to people comes first and what it drops last; among equals counts how
-    long the segment is times how doubtful its text. `logprob` is the model's mean log-probability,
+    What the verdict leaves to people comes first and what it drops last. Among equals comes first
+    what models are tested on, then counts how long the segment is times how doubtful its text.
+    `logprob` is the model's mean log-probability,
     `disagreement` the CER between two texts.
     """
     start, _ = tier(verdict)
     doubts = [min(1.0, disagreement)] if disagreement is not None else []
     if logprob is not None:
         doubts.append(1 - math.exp(min(0.0, logprob)))
-    return start + seconds * max(doubts, default=UNKNOWN)
+    return start + held_out * HELD_OUT + seconds * max(doubts, default=UNKNOWN)
 
 
 def tier(verdict: str | None) -> tuple[float, float]:
@@ -176,7 +186,9 @@ def _changes(session: Session, first: str, last: str, double_share: float) -> li
             doubts.c.agreement,
             func.length(heard.text),
             texts.c.typed,
+            Recording.held_out,
         )
+        .join(Recording, Recording.id == Segment.recording_id)
         .outerjoin(Verdict, Verdict.segment_id == Segment.id)
         .outerjoin(texts, texts.c.segment_id == Segment.id)
         .outerjoin(heard, heard.id == texts.c.pseudo)
@@ -185,12 +197,23 @@ def _changes(session: Session, first: str, last: str, double_share: float) -> li
         .filter(Segment.id.between(first, last))
     )
     waiting, overview = [], []
-    for key, recording_id, length, verdict, logprob, cer, agreement, characters, typed in rows:
+    for (
+        key,
+        recording_id,
+        length,
+        verdict,
+        logprob,
+        cer,
+        agreement,
+        characters,
+        typed,
+        held_out,
+    ) in rows:
         differs = max((rate for rate in (cer, agreement) if rate is not None), default=None)
         place = {
             "segment_id": key,
             "recording_id": recording_id,
-            "worth": worth(verdict, length / 1000, logprob, differs),
+            "worth": worth(verdict, length / 1000, logprob, differs, held_out=held_out),
         }
         double = wants_two(key, double_share)
         overview.append(

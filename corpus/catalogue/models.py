@@ -74,6 +74,8 @@ class Recording(Base):
     """How the subtitle track lies against the speech, once a model has measured it."""
     split: Mapped[str | None]
     """The source's own split: train, dev or test."""
+    held_out: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether a dataset has put it into dev or test, where people's word is needed first."""
     segmented_with: Mapped[str | None]
     """Name of the segmenter; empty until `corpus segment` has done it."""
     added_at: Mapped[datetime] = mapped_column(default=now)

@@ -97,6 +97,15 @@ class TestSplits:
         assert any("pseudo" in row["label_kinds"] for row in rows(folder, "train"))
         assert any(len(row["segments"]) > 1 for row in rows(folder, "train"))
 
+    def test_what_is_held_out_is_noted_for_reviewers(
+        self, workspace: Workspace, catalogue: Catalogue, channels: list[str]
+    ) -> None:
+        folder, _ = build(workspace, "one", plan_of(workspace))
+        tested = {key for split in ("dev", "test") for key in segment_ids(rows(folder, split))}
+        with catalogue.session() as session:
+            noted = set(session.scalars(select(Recording.id).filter(Recording.held_out)))
+        assert noted == {key.split("@")[0] for key in tested}
+
     def test_the_splits_of_a_source_are_kept(
         self, workspace: Workspace, catalogue: Catalogue, add_recording: AddRecording
     ) -> None:

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import insert
 
-from corpus.catalogue import Catalogue, Decision, Score, Segment, Transcript
+from corpus.catalogue import Catalogue, Decision, Recording, Score, Segment, Transcript
 from corpus.errors import UserError
 from review_app import decisions, order, queue, standing
 
@@ -59,6 +59,25 @@ def test_borderline_segments_come_first_longest_first_then_the_least_sure(
         "not judged and unsure",
         "quite sure",
         "dropped",
+    ]
+
+
+def test_what_models_are_tested_on_comes_first_among_its_like(
+    catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    add_segment("kept, trained on", 0, 5000, verdict="keep")
+    tested = add_segment("kept, tested on", 5000, 6000, verdict="keep")
+    add_segment("borderline, trained on", 6000, 7000, verdict="review")
+    with catalogue.session() as session:
+        recording = session.get_one(Segment, tested).recording
+        columns = {c.name: getattr(recording, c.name) for c in Recording.__table__.columns}
+        session.add(Recording(**columns | {"id": "files:tested", "held_out": True}))
+        session.flush()
+        session.get_one(Segment, tested).recording_id = "files:tested"
+    assert handed_out(catalogue, "First") == [
+        "borderline, trained on",
+        "kept, tested on",
+        "kept, trained on",
     ]
 
 

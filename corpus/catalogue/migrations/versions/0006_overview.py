@@ -1,4 +1,4 @@
-"""A row for each segment as lists of them need it."""
+"""A row for each segment as lists of them need it, and what datasets hold out."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,6 +9,9 @@ down_revision = "0005"
 
 def upgrade() -> None:
     """Apply."""
+    op.add_column(
+        "recordings", sa.Column("held_out", sa.Boolean(), nullable=False, server_default=sa.false())
+    )
     op.create_table(
         "overview",
         sa.Column("segment_id", sa.Text(), nullable=False),
@@ -29,3 +32,4 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Undo."""
     op.drop_table("overview")
+    op.drop_column("recordings", "held_out")
