@@ -12,7 +12,7 @@ import io
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -72,7 +72,7 @@ class Window:
     language: str
     spans: tuple[Span, ...]
     utterances: tuple[Utterance, ...]
-    previous_text: str | None = None
+    previous: Utterance | None = None
 
     @property
     def seconds(self) -> float:
@@ -131,7 +131,12 @@ def collect(
     """
     material = Material()
     room = MAX_TOKENS - SPECIAL_TOKENS
+    lengths: dict[tuple[str | int, str], float] = {}  # of what was said in which recording
+    prompted: dict[int, str | int] = {}  # windows with previous text and their recordings
     for number, row in enumerate(rows):
+        for segment in row["segments"]:
+            recording = _recording((number, segment))
+            lengths[recording, segment["text"]] = segment["end"] - segment["start"]
         language = row["language"]
         vocabulary.language_code(language, language_token)
         if repack and can_take_apart(row):
@@ -144,9 +149,22 @@ def collect(
         window = whole_window(number, row)
         if target_tokens(window.utterances, language, encode) > MAX_TOKENS:
             material.dropped[TOO_LONG] += 1
-        else:
-            material.whole.append(window)
+            continue
+        if window.previous and row["segments"]:
+            prompted[len(material.whole)] = _recording((number, row["segments"][0]))
+        material.whole.append(window)
+    for index, recording in prompted.items():
+        material.whole[index] = _timed(material.whole[index], recording, lengths)
     return material
+
+
+def _timed(
+    window: Window, recording: str | int, lengths: Mapping[tuple[str | int, str], float]
+) -> Window:
+    """A window whose previous text has the end that its own segment tells, if that is here too."""
+    assert window.previous is not None
+    seconds = lengths.get((recording, window.previous.text))
+    return replace(window, previous=replace(window.previous, end=seconds))
 
 
 def whole_window(number: int, row: Mapping[str, Any]) -> Window:
@@ -165,7 +183,7 @@ def whole_window(number: int, row: Mapping[str, Any]) -> Window:
         language=row["language"],
         spans=(Span(number, 0, samples, 0),),
         utterances=tuple(utterances),
-        previous_text=row["previous_text"],
+        previous=Utterance(0.0, None, row["previous_text"]) if row["previous_text"] else None,
     )
 
 
@@ -314,7 +332,7 @@ class Reader:
             Choices.draw(self.seed, epoch, window.id),
             self.vocabulary,
             self.encode,
-            previous_text=window.previous_text,
+            previous=window.previous,
             language_token=self.language_token,
         )
         pcm = np.zeros(WINDOW_SAMPLES, np.int16)

@@ -15,6 +15,7 @@ epoch and the window's id, so it changes every epoch and depends neither on work
 """
 
 import random
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -120,7 +121,10 @@ def known_languages() -> list[str]:
 
 @dataclass(frozen=True)
 class Utterance:
-    """Speech in a window: seconds from its beginning; `end` is None if it goes on beyond."""
+    """Speech in a window: seconds from its beginning; `end` is None if it goes on beyond.
+
+    In a prompt, an `end` of None means that it is not known.
+    """
 
     start: float
     end: float | None
@@ -162,7 +166,7 @@ def build_target(
     vocabulary: Vocabulary,
     encode: Encode,
     *,
-    previous_text: str | None = None,
+    previous: Utterance | None = None,
     language_token: str | None = None,
 ) -> Target:
     """The target of one window.
@@ -174,7 +178,7 @@ def build_target(
     Args:
         language: of the window's text.
         encode: text to token ids, without special tokens.
-        previous_text: what was said just before in the same recording.
+        previous: what was said just before in the same recording, in a window of its own.
         language_token: the language whose token to use where `language` has none.
 
     Raises:
@@ -208,18 +212,29 @@ def build_target(
                 tokens += [(token, True) for token in encode(utterance.text)]
     tokens.append((vocabulary.end, True))
 
-    if previous_text and placed and choices.previous_text:
+    if previous and placed and choices.previous_text:
         room = min(MAX_PREVIOUS_TOKENS, MAX_TOKENS - len(tokens))
         if room >= MIN_PREVIOUS_ROOM:
             # The latest tokens, as decoders keep them.
-            previous = [vocabulary.previous, *encode(spaced(previous_text, language))[-room:]]
-            tokens = [(token, False) for token in previous] + tokens
+            said = _previous_tokens(previous, language, choices.timestamps, vocabulary, encode)
+            tokens = [(token, False) for token in [vocabulary.previous, *said[-room:]]] + tokens
 
     ids = [token for token, _ in tokens]
     labels = [token if loss else IGNORED for token, loss in tokens]
     if len(ids) - 1 > MAX_TOKENS:
         raise ValueError(f"a target of {len(ids) - 1} tokens; the decoder has {MAX_TOKENS}")
     return Target(ids[:-1], labels[1:], silent_from)
+
+
+def _previous_tokens(
+    previous: Utterance, language: str, timestamps: bool, vocabulary: Vocabulary, encode: Encode
+) -> list[int]:
+    """A prompt as decoders make it of what they wrote: with timestamps if they write them."""
+    tokens = encode(spaced(previous.text, language))
+    if not timestamps or previous.end is None:
+        return tokens
+    ticks = _tick(previous.start), _tick(previous.end)
+    return [vocabulary.timestamp(ticks[0]), *tokens, vocabulary.timestamp(ticks[1])]
 
 
 @dataclass(frozen=True)
@@ -274,5 +289,6 @@ def _tick(seconds: float) -> int:
 
 
 def spaced(text: str, language: str) -> str:
-    """An utterance's text as it is encoded: after a space, where the language has spaces."""
-    return text.strip() if language in UNSPACED else f" {text.strip()}"
+    """An utterance's text as it is encoded: NFC, after a space where the language has spaces."""
+    text = unicodedata.normalize("NFC", text.strip())
+    return text if language in UNSPACED else f" {text}"

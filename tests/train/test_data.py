@@ -10,7 +10,7 @@ import pytest
 from corpus.dataset import LabelledSegment, read_split, window_row, write_dataset
 from corpus.errors import UserError
 from train.data import Material, Reader, Stream, collect, open_split, read_flac
-from train.targets import Vocabulary
+from train.targets import Utterance, Vocabulary
 
 SAMPLE_RATE = 16_000
 
@@ -63,6 +63,27 @@ def test_rows_with_previous_text_stay_as_they_were_built(rows: Any, material: Ma
     kept = {row["id"] for row in rows if row["previous_text"]}
     assert kept
     assert {window.id for window in material.whole} == kept
+
+
+def test_previous_text_has_timestamps_where_its_own_segment_is_in_the_data(
+    tmp_path: Path, tokenizer: Any, vocabulary: Vocabulary
+) -> None:
+    def row(name: str, text: str, previous: str | None) -> Any:
+        pcm = np.full(2 * SAMPLE_RATE, 100, np.int16)
+        segment = LabelledSegment(pcm, text, None, "tones", name, "CC0-1.0", "release", True)
+        return window_row(name, [segment], language="en", previous_text=previous)
+
+    rows = [
+        row("a@2000-4000", "two", "one"),
+        row("a@0-2000", "one", None),
+        row("b@2000-4000", "two", "one"),  # the same text, but said in another recording
+    ]
+    write_dataset(tmp_path / "d", {"train": rows}, readme="", attribution="", manifest={})
+    material = gather(open_split([tmp_path / "d"], "train"), tokenizer, vocabulary)
+    assert {window.id: window.previous for window in material.whole} == {
+        "a@2000-4000": Utterance(0.0, 2.0, "one"),
+        "b@2000-4000": Utterance(0.0, None, "one"),
+    }
 
 
 def test_windows_without_speech_are_kept(
