@@ -1,5 +1,6 @@
-"""The command line `train`: fit, evaluate, export."""
+"""The command line `train`: fit, inspect, evaluate, export."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +9,7 @@ import typer
 
 from corpus import console
 from corpus.console import DebugOption, JsonOption
+from train.config import FitConfig, read_config
 
 app = console.new_app("Fine-tune Whisper on a dataset, measure it, and export it.")
 
@@ -17,7 +19,17 @@ FIT_EXAMPLES = """Examples:
 
   train fit ws/datasets/v1 --model openai/whisper-large-v3 --batch-size 64 --micro-batch 8
 
+  train fit ws/datasets/v1 ws/datasets/cv --model openai/whisper-small --recipe large-v2 \\
+      --set temperature=2 --set noise=0.2
+
   torchrun --standalone --nproc-per-node 4 -m train fit ws/datasets/v1 --model openai/whisper-small
+"""
+
+INSPECT_EXAMPLES = """Examples:
+
+  train inspect ws/datasets/v1 --model openai/whisper-small -n 20
+
+  train inspect ws/datasets/v1 --model openai/whisper-small --recipe large-v2 --audio listen/
 """
 
 EVALUATE_EXAMPLES = """Examples:
@@ -39,6 +51,24 @@ LanguageTokenOption = Annotated[
     typer.Option(help="Use this language's token for languages that the model has none for."),
 ]
 
+DatasetsArgument = Annotated[
+    list[str] | None, typer.Argument(help="Folders that `corpus build` made.")
+]
+ModelOption = Annotated[
+    str | None, typer.Option(help="Model to start from: a folder, a run, or a name on the Hub.")
+]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(help="large-v2: SpecAugment, stochastic depth, BPE dropout, as that model had."),
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option(help="TOML file with any settings; what is given here wins.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any other setting; may be repeated."),
+]
+
 
 @app.callback()
 def launched(
@@ -50,12 +80,8 @@ def launched(
 
 @app.command(epilog=FIT_EXAMPLES)
 def fit(
-    datasets: Annotated[
-        list[Path] | None, typer.Argument(help="Folders that `corpus build` made.")
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Model to start from: a folder, a run, or a name on the Hub.")
-    ] = None,
+    datasets: DatasetsArgument = None,
+    model: ModelOption = None,
     output: Annotated[
         Path | None, typer.Option(help="The run's folder [default: WORKSPACE/runs/DATASET-MODEL].")
     ] = None,
@@ -95,9 +121,9 @@ def fit(
         int | None, typer.Option(help="Processes that read audio [default: 4 with a GPU].")
     ] = None,
     language_token: LanguageTokenOption = None,
-    config: Annotated[
-        Path | None, typer.Option(help="TOML file with any of these options; those here win.")
-    ] = None,
+    recipe: RecipeOption = None,
+    config: ConfigOption = None,
+    changes: SetOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Train a finished run on, with more --steps.")
     ] = False,
@@ -106,7 +132,7 @@ def fit(
 ) -> None:
     """Fine-tune a model with DeepSpeed. A killed run carries on when the command is repeated."""
     given: dict[str, Any] = {
-        "datasets": [str(folder) for folder in datasets or []],
+        "datasets": datasets,
         "model": model,
         "output": str(output) if output else None,
         "deepspeed": deepspeed,
@@ -123,9 +149,7 @@ def fit(
         "workers": workers,
         "language_token": language_token,
     }
-    from train.config import read_config
-
-    settings = read_config(config, given)
+    settings = read_config(config, given, recipe=recipe, changes=changes or [])
     from train.trainer import fit as fit_run
 
     record = fit_run(settings, resume=resume)
@@ -138,6 +162,47 @@ def fit(
     found = f"dev WER {best['dev_wer']:.2%} at step {best['step']}" if best else "no dev split"
     print(f"{settings.output}/model: {record['steps']} steps, {found}")
     print(f"next: train evaluate {settings.output} {settings.datasets[0]}")
+
+
+@app.command(epilog=INSPECT_EXAMPLES)
+def inspect(
+    datasets: DatasetsArgument = None,
+    model: ModelOption = None,
+    count: Annotated[int, typer.Option("-n", "--count", help="How many windows.")] = 5,
+    epoch: Annotated[int, typer.Option(help="Of which epoch, counted from 0.")] = 0,
+    audio: Annotated[Path | None, typer.Option(help="Folder for their sound, as FLAC.")] = None,
+    recipe: RecipeOption = None,
+    config: ConfigOption = None,
+    changes: SetOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show windows as a run would read them: what the model is given and what it learns."""
+    settings = _settings(datasets, model, config, recipe, changes)
+    from train.inspect import inspect as show
+
+    shown = list(show(settings, count=count, epoch=epoch, audio=audio))
+    if as_json:
+        console.print_json([dataclasses.asdict(window) for window in shown])
+        return
+    for window in shown:
+        print(
+            f"{window.audio or window.id}: {window.language}, {window.seconds:.2f} s, "
+            f"{window.tokens} tokens"
+        )
+        for kind, text in window.parts:
+            print(f"  {kind:6}  {console.printable(text)}")
+
+
+def _settings(
+    datasets: list[str] | None,
+    model: str | None,
+    config: Path | None,
+    recipe: str | None,
+    changes: list[str] | None,
+) -> FitConfig:
+    given = {"datasets": datasets, "model": model}
+    return read_config(config, given, recipe=recipe, changes=changes or [])
 
 
 @app.command(epilog=EVALUATE_EXAMPLES)

@@ -2,9 +2,10 @@
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from corpus.errors import UserError
@@ -13,6 +14,18 @@ STAGES = {"zero1": 1, "zero2": 2}
 
 MAX_GRADIENT_NORM = 1.0
 """As in Whisper's pre-training (Radford et al. 2022, appendix F)."""
+
+POSITIVE = ("steps", "epochs", "batch_size", "micro_batch", "learning_rate", "temperature")
+SHARES = (
+    "stochastic_depth", "bpe_dropout", "label_smoothing", "dropout",
+    "speed", "noise", "gain", "telephone",
+)  # fmt: skip
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "large-v2": {"spec_augment": True, "stochastic_depth": 0.1, "bpe_dropout": 0.1},
+}
+"""Settings that belong together. large-v2: what Whisper's second large model was trained with
+beyond the first (Radford et al. 2022, table 18)."""
 
 ENGINE_KEYS = frozenset(
     {
@@ -48,6 +61,16 @@ class FitConfig:
         repack: pack segments into new windows each epoch.
         language_token: the language whose token to use for one that the model has none for.
         workers: processes that read audio; by default 4 with a GPU, none without.
+        weights: how often each dataset is gone through in an epoch.
+        temperature: without weights, shares grow as hours ** (1 / temperature), see `train.stream`.
+        streaming: read Parquet where it lies, without a copy in the cache of `datasets`.
+        spec_augment: blank a band of time and of pitch of each window.
+        stochastic_depth: probability of skipping the deepest layers.
+        bpe_dropout: probability of leaving out a merge of the tokenizer.
+        label_smoothing: part of each label that is spread over the vocabulary.
+        dropout: in the residual branches of encoder and decoder.
+        speed: probability that speech is played up to a tenth faster or slower.
+        noise, gain, telephone: probability of each disturbance of a window.
     """
 
     datasets: tuple[str, ...]
@@ -66,12 +89,32 @@ class FitConfig:
     repack: bool = True
     language_token: str | None = None
     workers: int | None = None
+    weights: tuple[float, ...] | None = None
+    temperature: float = 1.0
+    streaming: bool = False
+    spec_augment: bool = False
+    stochastic_depth: float = 0.0
+    bpe_dropout: float = 0.0
+    label_smoothing: float = 0.0
+    dropout: float = 0.0
+    speed: float = 0.0
+    noise: float = 0.0
+    gain: float = 0.0
+    telephone: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "epochs", "batch_size", "micro_batch", "learning_rate"):
+        for name in POSITIVE:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UserError(f"{name} is {value}: it must be more than 0")
+        if self.weights and min(self.weights) <= 0:
+            raise UserError("a weight must be more than 0; leave the dataset out instead")
+        if self.weights and self.temperature != 1.0:
+            raise UserError("give weights or a temperature, not both")
+        for name in SHARES:
+            value = getattr(self, name)
+            if not 0 <= value < 1:
+                raise UserError(f"{name} is {value}: it must be from 0 to less than 1")
         for name in ("warmup", "eval_every", "save_every", "workers"):
             value = getattr(self, name)
             if value is not None and value < 0:
@@ -140,26 +183,40 @@ class Plan:
         return self.learning_rate * (self.steps - step) / max(1, self.steps - self.warmup)
 
 
-def read_config(file: Path | None, options: Mapping[str, Any]) -> FitConfig:
-    """A configuration from a TOML file and the options given on the command line, which win.
+def read_config(
+    file: Path | None,
+    options: Mapping[str, Any],
+    *,
+    recipe: str | None = None,
+    changes: Sequence[str] = (),
+) -> FitConfig:
+    """A configuration from a recipe, a TOML file, and the command line; what comes later wins.
+
+    Args:
+        options: by field; None and empty lists are not given.
+        recipe: one of `RECIPES`.
+        changes: KEY=VALUE for any field, the value as in TOML; quotes may be left out.
 
     Raises:
         UserError: no such file, an unknown key, a value of the wrong type, or no dataset or model.
     """
     values: dict[str, Any] = {}
+    if recipe is not None:
+        if recipe not in RECIPES:
+            raise UserError(f"--recipe {recipe}: there is only {', '.join(RECIPES)}")
+        values |= RECIPES[recipe]
     if file is not None:
         try:
-            values = tomllib.loads(file.read_text())
+            given = tomllib.loads(file.read_text())
         except (OSError, tomllib.TOMLDecodeError) as error:
             raise UserError(f"{file}: {error}") from error
-    types = get_type_hints(FitConfig)
-    for key, value in values.items():
-        if key not in types:
-            raise UserError(f"{file}: unknown key {key!r}; known are {', '.join(types)}")
-        if not _fits(value, types[key]):
-            kind = getattr(types[key], "__name__", types[key])
-            raise UserError(f"{file}: {key} = {value!r} is not of type {kind}")
+        values |= {key: _checked(key, value, str(file)) for key, value in given.items()}
     values |= {key: value for key, value in options.items() if value not in (None, [], ())}
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals:
+            raise UserError(f"--set {change}: write it as KEY=VALUE")
+        values[key] = _checked(key, _toml_value(text), f"--set {change}")
     if not values.get("datasets"):
         raise UserError("no dataset given; name the folder that `corpus build` made")
     if not values.get("model"):
@@ -169,13 +226,33 @@ def read_config(file: Path | None, options: Mapping[str, Any]) -> FitConfig:
     return FitConfig(**values)
 
 
-def _fits(value: object, hint: Any) -> bool:
-    kinds = get_args(hint) or (hint,)
-    if isinstance(value, list):
-        return get_origin(hint) is tuple and all(isinstance(item, str) for item in value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return int in kinds or float in kinds
-    return type(value) in kinds
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _checked(key: str, value: Any, where: str) -> Any:
+    """A value that is of its field's type, as the field holds it."""
+    types = get_type_hints(FitConfig)
+    if key not in types:
+        raise UserError(f"{where}: unknown key {key!r}; known are {', '.join(types)}")
+    kinds = get_args(types[key]) if get_origin(types[key]) is UnionType else (types[key],)
+    for kind in kinds:
+        if get_origin(kind) is tuple and isinstance(value, list):
+            item = get_args(kind)[0]
+            if all(_is_a(part, item) for part in value):
+                return tuple(value)
+        elif _is_a(value, kind):
+            return value
+    names = " or ".join(getattr(kind, "__name__", str(kind)) for kind in kinds)
+    raise UserError(f"{where}: {key} = {value!r} is not of type {names}")
+
+
+def _is_a(value: object, kind: Any) -> bool:
+    """Whether a value is of a type as TOML has them, where any integer is a number."""
+    return type(value) is kind or (kind is float and type(value) is int)
 
 
 def default_output(dataset: str, model: str) -> Path:

@@ -8,7 +8,7 @@ micro-batches and processes, and the same for both engines.
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,8 +24,8 @@ BETAS, EPSILON = (0.9, 0.98), 1e-6
 
 WEIGHT_DECAY = 0.01
 
-Inputs = tuple[Tensor, Tensor, Tensor]
-"""Arguments of `WhisperLoss`: features, decoder input ids, labels."""
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""Arguments of `WhisperLoss`."""
 
 
 @dataclass(frozen=True)
@@ -133,12 +133,12 @@ class Engine(Protocol):
 
     description: str
 
-    def step(self, micro_batches: Sequence[Inputs], tokens: float) -> tuple[float, float]:
+    def step(self, micro_batches: Iterable[Inputs], tokens: float) -> tuple[Tensor, float]:
         """One step on the mean loss over `tokens` labels, which all processes' batches have.
 
         Returns:
-            the cross-entropy summed over this process's labels, and the global gradient norm
-            before clipping.
+            the cross-entropy of this process's labels, summed by source (see `WhisperLoss`), and
+            the global gradient norm before clipping.
         """
 
     def save(self, folder: Path) -> None:
@@ -185,19 +185,19 @@ class TorchEngine:
         self.loss, self.optimizer, self.schedule, self.bf16 = loss, optimizer, schedule, bf16
         self.description = f"plain torch, 1 process, {'bf16' if bf16 else 'fp32'}"
 
-    def step(self, micro_batches: Sequence[Inputs], tokens: float) -> tuple[float, float]:
+    def step(self, micro_batches: Iterable[Inputs], tokens: float) -> tuple[Tensor, float]:
         """See `Engine.step`."""
-        total = 0.0
+        sums = []
         for inputs in micro_batches:
             with torch.autocast(inputs[0].device.type, torch.bfloat16, enabled=self.bf16):
-                loss_sum = self.loss(*inputs)
+                loss_sum, by_source = self.loss(*inputs)
             (loss_sum / tokens).backward()
-            total += loss_sum.item()
+            sums.append(by_source)
         norm = nn.utils.clip_grad_norm_(self.loss.parameters(), MAX_GRADIENT_NORM)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad()
-        return total, norm.item()
+        return torch.stack(sums).sum(0), norm.item()
 
     def save(self, folder: Path) -> None:
         """See `Engine.save`."""
@@ -238,15 +238,15 @@ class DeepSpeedEngine:
             f"world size {processes.world}, {precision}"
         )
 
-    def step(self, micro_batches: Sequence[Inputs], tokens: float) -> tuple[float, float]:
+    def step(self, micro_batches: Iterable[Inputs], tokens: float) -> tuple[Tensor, float]:
         """See `Engine.step`."""
-        total = 0.0
+        sums = []
         for inputs in micro_batches:
-            loss_sum = self.engine(*inputs)
+            loss_sum, by_source = self.engine(*inputs)
             self.engine.backward(loss_sum * (self.shares / tokens))
             self.engine.step()  # updates the weights after the last micro-batch
-            total += loss_sum.item()
-        return total, float(self.engine.get_global_grad_norm() or 0.0)
+            sums.append(by_source)
+        return torch.stack(sums).sum(0), float(self.engine.get_global_grad_norm() or 0.0)
 
     def save(self, folder: Path) -> None:
         """See `Engine.save`."""

@@ -22,7 +22,8 @@ from corpus.errors import UserError
 from corpus.text import error_rates, normalise
 from train import model as models
 from train.checkpoint import write_text
-from train.data import WINDOW_SAMPLES, open_split, read_flac
+from train.material import WINDOW_SAMPLES
+from train.rows import open_split, read_flac
 
 PROMPT_TOKENS = 4
 """<|startoftranscript|>, language, task, <|notimestamps|>: what decoding begins with."""
@@ -123,7 +124,7 @@ def evaluate(
     if output is not None and output.exists():
         raise UserError(f"{output} exists; choose another --output or remove it")
     models.quieten()
-    rows = open_split([dataset], split)
+    rows = open_split([str(dataset)], split)
     whisper = models.load(model)
     language_token = language_token or _trained_language_token(Path(model))
     whisper.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()

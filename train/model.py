@@ -1,4 +1,4 @@
-"""Whisper for training: log-mel on the device, the loss, and loading and saving without traps."""
+"""Whisper for training: log-mel on the device, and loading and saving without traps."""
 
 import shutil
 from dataclasses import dataclass
@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from corpus.errors import UserError
-from train.targets import IGNORED, Vocabulary
+from train.targets import Vocabulary
 
 N_FFT, HOP = 400, 160
 """Samples at 16 kHz: windows of 25 ms, one every 10 ms (Radford et al. 2022, section 2.2)."""
@@ -30,8 +29,8 @@ class Whisper:
     vocabulary: Vocabulary
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without special tokens; a text cannot spell a control token."""
-        return self.tokenizer.encode(text.replace("<|", "< |"), add_special_tokens=False)
+        """Token ids of a text, without special tokens."""
+        return self.tokenizer.encode(text, add_special_tokens=False)
 
 
 class LogMel(nn.Module):
@@ -59,33 +58,6 @@ class LogMel(nn.Module):
         log_mel = (self.filters @ power).clamp(min=1e-10).log10()
         peak = log_mel.amax(dim=(1, 2), keepdim=True)
         return (torch.maximum(log_mel, peak - 8.0) + 4.0) / 4.0
-
-
-class WhisperLoss(nn.Module):
-    """The summed cross-entropy of a micro-batch.
-
-    A sum, so that the mean is taken once over the global batch: then neither the loss nor its
-    gradient depends on how that batch was split. (The model's own loss is a mean per micro-batch,
-    which a trainer can only rescale wrongly: huggingface/transformers#46068.)
-    """
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.whisper = model
-
-    def forward(self, features: Tensor, decoder_input_ids: Tensor, labels: Tensor) -> Tensor:
-        """float [B, mels, 3000], int64 [B, L], int64 [B, L] -> scalar, natural log.
-
-        Only positions with a label are projected onto the vocabulary: the logits are the largest
-        tensor of small models.
-        """
-        audio = self.whisper.model.encoder(features).last_hidden_state
-        hidden = self.whisper.model.decoder(
-            input_ids=decoder_input_ids, encoder_hidden_states=audio, use_cache=False
-        ).last_hidden_state
-        learned = labels != IGNORED
-        logits = self.whisper.proj_out(hidden[learned])
-        return functional.cross_entropy(logits.float(), labels[learned], reduction="sum")
 
 
 def load(name: str) -> Whisper:
@@ -141,6 +113,18 @@ def find(name: str) -> str:
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or in_folder:
         raise UserError(f"{name}: no such folder; give a model's folder or openai/whisper-small")
     return name
+
+
+def set_dropout(model: Any, rate: float) -> None:
+    """Dropout in the residual branches, in training mode only; the configuration stays as it was.
+
+    It is read when a model is made, so a changed configuration would have no effect. Whole layers
+    are never dropped: see `train.depth`.
+    """
+    for stack in (model.model.encoder, model.model.decoder):
+        stack.layerdrop = 0.0
+        for part in (stack, *stack.layers):
+            part.dropout = rate
 
 
 def default_learning_rate(model: Any) -> float:

@@ -23,12 +23,19 @@ from typing import Any
 import torch
 
 from corpus.errors import UserError
+from corpus.pack import WINDOW_SECONDS
 from train import checkpoint
 from train import model as models
+from train.augment import blank
 from train.config import FitConfig, Plan
-from train.data import Batch, Material, Reader, Stream, collect, open_split
-from train.engine import Engine, Processes, joined_processes, new_engine
+from train.data import Data, open_data, with_split
+from train.engine import Engine, Inputs, Processes, joined_processes, new_engine
 from train.evaluate import Prediction, score, transcribe
+from train.loss import WhisperLoss
+from train.material import Window
+from train.reader import Batch
+from train.rows import open_split
+from train.targets import IGNORED
 
 FREE_TO_CHANGE = {"output", "eval_every", "save_every", "workers"}
 """Fields of the configuration that may differ when a run carries on: they do not change it."""
@@ -76,22 +83,11 @@ def _fit(
 ) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     whisper = models.load(config.model)
-    folders = [Path(folder) for folder in config.datasets]
-    rows = open_split(folders, "train")
-    with_dev = [folder for folder in folders if any(folder.glob("dev-*.parquet"))]
-    dev = open_split(with_dev, "dev") if with_dev else None
-    material = collect(
-        rows.remove_columns("audio"),
-        whisper.vocabulary,
-        whisper.encode,
-        repack=config.repack,
-        language_token=config.language_token,
-    )
-    if not material.whole and not material.clips:
-        raise UserError(f"nothing to train on in {', '.join(config.datasets)}")
-    stream = Stream(material, config.seed)
+    data = open_data(config, whisper)
+    dev_folders = with_split(config.datasets, "dev")
+    dev = open_split(dev_folders, "dev") if dev_folders else None
     plan = config.plan(
-        epoch_windows=0 if config.steps else stream.count(config.epochs),
+        epoch_windows=0 if config.steps else data.stream.count(config.epochs),
         learning_rate=models.default_learning_rate(whisper.model),
         world=processes.world,
         on_gpu=processes.on_gpu,
@@ -99,19 +95,18 @@ def _fit(
     if previous:
         _check_same(previous, config, plan, processes, resume=resume)
 
+    models.set_dropout(whisper.model, config.dropout)
     whisper.model.to(processes.device)
-    loss = models.WhisperLoss(whisper.model)
-    engine = new_engine(loss, config.deepspeed, plan, processes)
-    run = Run(config, plan, run_folder, whisper, engine, processes, dev)
-    run.start(material)
-    reader = Reader(
-        rows,
-        whisper.vocabulary,
-        whisper.encode,
-        seed=config.seed,
-        language_token=config.language_token,
+    loss = WhisperLoss(
+        whisper.model,
+        sources=len(data.reader.sources),
+        label_smoothing=config.label_smoothing,
+        stochastic_depth=config.stochastic_depth,
     )
-    run.train(stream, reader)
+    engine = new_engine(loss, config.deepspeed, plan, processes)
+    run = Run(config, plan, run_folder, whisper, engine, processes, data, dev)
+    run.start()
+    run.train()
     return run.finish()
 
 
@@ -154,16 +149,17 @@ class Run:
         whisper: models.Whisper,
         engine: Engine,
         processes: Processes,
+        data: Data,
         dev: Any,
     ) -> None:
         self.config, self.plan, self.folder, self.whisper = config, plan, folder, whisper
-        self.engine, self.processes, self.dev = engine, processes, dev
+        self.engine, self.processes, self.data, self.dev = engine, processes, data, dev
         self.log_mel = models.LogMel(whisper.feature_extractor).to(processes.device)
         self.step = 0
         self.best: dict[str, Any] | None = None
         self.record: dict[str, Any] = {}
 
-    def start(self, material: Material) -> None:
+    def start(self) -> None:
         """Load the last checkpoint, if any, and write down what this run is."""
         found = checkpoint.latest(self.folder / "checkpoints")
         if found is not None:
@@ -175,7 +171,7 @@ class Run:
             "processes": self.processes.world,
             "device": _device_name(self.processes.device),
             "versions": _versions(),
-            "dropped": dict(material.dropped),
+            "dropped": self.data.dropped,
         }
         if self.processes.first:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -183,8 +179,7 @@ class Run:
             self._forget_after(self.step)
         told = {
             "engine": f"{self.engine.description} on {self.record['device']}",
-            "data": f"{len(material.whole)} windows as built, {len(material.clips)} segments to "
-            f"pack; left out: {dict(material.dropped) or 'none'}",
+            "data": _describe(self.data),
             "plan": f"{self.plan.steps} steps of {self.plan.batch_size} windows, learning rate "
             f"{self.plan.learning_rate:g}",
         }
@@ -193,13 +188,13 @@ class Run:
         if found is not None:
             self._say(f"carrying on after step {self.step} of {self.plan.steps}")
 
-    def train(self, stream: Stream, reader: Reader) -> None:
+    def train(self) -> None:
         """All remaining steps."""
         from torch.utils.data import DataLoader
         from tqdm import tqdm
 
-        plan, processes = self.plan, self.processes
-        order = stream.batches(
+        plan, processes, reader = self.plan, self.processes, self.data.reader
+        order = self.data.stream.batches(
             self.step,
             plan.steps,
             batch_size=plan.batch_size,
@@ -238,7 +233,7 @@ class Run:
                 if last or (plan.save_every and self.step % plan.save_every == 0):
                     self._save()
 
-    def _one_step(self, batches: Iterator[Batch]) -> dict[str, float]:
+    def _one_step(self, batches: Iterator[Batch]) -> dict[str, Any]:
         began = time.perf_counter()
         micro_batches = [next(batches) for _ in range(self.plan.accumulate)]
         waited = time.perf_counter() - began
@@ -246,30 +241,50 @@ class Run:
             sum(batch.tokens for batch in micro_batches),
             sum(batch.seconds for batch in micro_batches),
         )
-        device = self.processes.device
-        inputs = [
-            (
-                self.log_mel(batch.pcm.to(device, non_blocking=True)).to(self.whisper.model.dtype),
-                batch.decoder_input_ids.to(device, non_blocking=True),
-                batch.labels.to(device, non_blocking=True),
-            )
-            for batch in micro_batches
-        ]
-        loss_sum, norm = self.engine.step(inputs, tokens)
-        (loss_sum,) = self.processes.sum(loss_sum)
+        sums, norm = self.engine.step(map(self._inputs, micro_batches), tokens)
+        learnt = torch.cat([batch.sources[batch.labels != IGNORED] for batch in micro_batches])
+        counts = torch.bincount(learnt, minlength=len(sums))
+        totals = self.processes.sum(*sums.tolist(), *counts.tolist())
+        losses, labels = totals[: len(sums)], totals[len(sums) :]
         elapsed = time.perf_counter() - began
         metrics = {
             "step": self.step + 1,
-            "loss": loss_sum / tokens,
+            "loss": sum(losses) / tokens,
             "learning_rate": self.plan.rate(self.step),
             "gradient_norm": norm,
             "seconds": elapsed,
             "seconds_waiting_for_data": waited,
             "audio_seconds_per_second": seconds / elapsed,
+            "tokens_per_second": tokens / elapsed,
+            "fill": seconds / (WINDOW_SECONDS * self.plan.batch_size),
+            "loss_by_source": {
+                source: loss / count
+                for source, loss, count in zip(
+                    self.data.reader.sources, losses, labels, strict=True
+                )
+                if source and count
+            },
         }
         self.step += 1
         self._log(metrics)
         return metrics
+
+    def _inputs(self, batch: Batch) -> Inputs:
+        """A micro-batch on the device, its spectrogram made there."""
+
+        def move(tensor: Any) -> Any:
+            return tensor.to(self.processes.device, non_blocking=True)
+
+        features = self.log_mel(move(batch.pcm))
+        if self.config.spec_augment:
+            features = blank(features, move(batch.masks))
+        return (
+            features.to(self.whisper.model.dtype),
+            move(batch.decoder_input_ids),
+            move(batch.labels),
+            move(batch.sources),
+            move(batch.kept),
+        )
 
     def _evaluate(self) -> None:
         """Word error rate of free-running decoding on dev; each process takes a share of rows."""
@@ -334,7 +349,7 @@ class Run:
         if self.processes.first:
             tqdm.write(message, file=sys.stderr)  # does not break the progress bar
 
-    def _log(self, metrics: dict[str, float]) -> None:
+    def _log(self, metrics: dict[str, Any]) -> None:
         if self.processes.first:
             with (self.folder / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(metrics) + "\n")
@@ -346,6 +361,16 @@ class Run:
         # A kill may have cut the last line short.
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
         checkpoint.write_text(path, "".join(f"{line}\n" for line in kept))
+
+
+def _describe(data: Data) -> str:
+    """What is trained on, in a line."""
+    items = [item for material in data.materials for item in material.items]
+    whole = sum(isinstance(item, Window) for item in items)
+    return (
+        f"{whole} windows as built, {len(items) - whole} segments to pack; "
+        f"left out: {data.dropped or 'none'}"
+    )
 
 
 def _read_run(folder: Path) -> dict[str, Any]:

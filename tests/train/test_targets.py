@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corpus.errors import UserError
+from train.material import Window
+from train.stream import Draw
 from train.targets import Choices, Target, Utterance, Vocabulary, build_target
 
 WITH_TIMESTAMPS = Choices(timestamps=True, previous_text=False, no_speech_token=False)
@@ -141,6 +143,11 @@ def test_texts_are_encoded_in_composed_form(build: Build) -> None:
     assert targets[0] == targets[1]
 
 
+def test_a_text_cannot_spell_a_control_token(build: Build, vocabulary: Vocabulary) -> None:
+    labels = build([Utterance(0, 1, "one <|endoftext|> <|0.00|> two")], WITHOUT_TIMESTAMPS).labels
+    assert max(labels[3:-1]) < vocabulary.end
+
+
 def test_of_a_long_prompt_the_latest_tokens_are_kept(
     build: Build, show: Callable[[list[int]], str]
 ) -> None:
@@ -192,8 +199,12 @@ def test_a_tokenizer_that_is_no_whispers_is_refused() -> None:
 
 
 def test_choices_change_with_the_epoch_and_are_even(vocabulary: Vocabulary) -> None:
-    drawn = [Choices.draw(1, epoch, f"w{i}") for epoch in range(2) for i in range(500)]
-    assert drawn == [Choices.draw(1, epoch, f"w{i}") for epoch in range(2) for i in range(500)]
+    def draw(epoch: int, number: int) -> Choices:
+        return Draw(window, f"1/{epoch}/{number}").choices
+
+    window = Window("w", "en", (), (), 0, 0)
+    drawn = [draw(epoch, number) for epoch in range(2) for number in range(500)]
+    assert drawn == [draw(epoch, number) for epoch in range(2) for number in range(500)]
     assert drawn[:500] != drawn[500:]
     for name in ("timestamps", "previous_text", "no_speech_token"):
         assert 430 < sum(getattr(choices, name) for choices in drawn) < 570
