@@ -52,7 +52,8 @@ LanguageTokenOption = Annotated[
 ]
 
 DatasetsArgument = Annotated[
-    list[str] | None, typer.Argument(help="Folders that `corpus build` made.")
+    list[str] | None,
+    typer.Argument(help="Folders that `corpus build` made, or data sets of others."),
 ]
 ModelOption = Annotated[
     str | None, typer.Option(help="Model to start from: a folder, a run, or a name on the Hub.")
@@ -208,7 +209,9 @@ def _settings(
 @app.command(epilog=EVALUATE_EXAMPLES)
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model's folder, a run, or a name on the Hub.")],
-    dataset: Annotated[Path, typer.Argument(help="Folder that `corpus build` made.")],
+    dataset: Annotated[
+        str, typer.Argument(help="Folder that `corpus build` made, or a data set of others.")
+    ],
     split: Annotated[
         str, typer.Option(help="train, dev or test; train shows fit, not quality.")
     ] = "test",
@@ -216,6 +219,9 @@ def evaluate(
         Path | None, typer.Option(help="Write the predictions here, as JSON lines.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Rows decoded at a time.")] = 8,
+    language: Annotated[
+        str | None, typer.Option(help="Of a data set of others that does not tell it.")
+    ] = None,
     language_token: LanguageTokenOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
@@ -228,6 +234,7 @@ def evaluate(
         dataset,
         split=split,
         output=output,
+        language=language,
         language_token=language_token,
         batch_size=batch_size,
     )

@@ -48,7 +48,7 @@ class FitConfig:
     """One fine-tuning. Fields that are None are filled in by `plan`.
 
     Attributes:
-        datasets: folders made by `corpus build`; their windows are mixed.
+        datasets: folders made by `corpus build`, or data sets of others; they are mixed.
         model: folder or name on the Hub of the model to start from.
         output: folder of the run.
         deepspeed: zero2, zero1, none, or a DeepSpeed configuration file.
@@ -61,6 +61,7 @@ class FitConfig:
         repack: pack segments into new windows each epoch.
         language_token: the language whose token to use for one that the model has none for.
         workers: processes that read audio; by default 4 with a GPU, none without.
+        language: of data sets of others that do not tell theirs.
         weights: how often each dataset is gone through in an epoch.
         temperature: without weights, shares grow as hours ** (1 / temperature), see `train.stream`.
         streaming: read Parquet where it lies, without a copy in the cache of `datasets`.
@@ -89,6 +90,7 @@ class FitConfig:
     repack: bool = True
     language_token: str | None = None
     workers: int | None = None
+    language: str | None = None
     weights: tuple[float, ...] | None = None
     temperature: float = 1.0
     streaming: bool = False

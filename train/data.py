@@ -4,13 +4,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from corpus.errors import UserError
 from train.config import FitConfig
+from train.foreign import as_dataset
 from train.material import Material, collect
 from train.model import Whisper
 from train.reader import Reader
-from train.rows import STREAMED_GROUPS, Folder, Mapped, Rows, Streamed
+from train.rows import STREAMED_GROUPS, Folder, Mapped, Rows, Streamed, open_split
 from train.stream import Stream, weights_by_temperature
 
 
@@ -39,7 +41,7 @@ def open_data(config: FitConfig, whisper: Whisper) -> Data:
             are not as many as the datasets, or there is nothing to train on.
     """
     kind = Streamed if config.streaming else Mapped
-    folders: list[Folder] = [kind(folder, "train") for folder in config.datasets]
+    folders: list[Folder] = [kind(folder, "train") for folder in take_over(config)]
     rows = Rows(folders)
     materials = []
     for folder, first_row in zip(folders, rows.starts, strict=False):
@@ -76,6 +78,13 @@ def _weights(config: FitConfig, materials: Sequence[Material]) -> Sequence[float
     return config.weights
 
 
-def with_split(folders: Sequence[str], split: str) -> list[str]:
-    """Those folders that have a split."""
-    return [folder for folder in folders if any(Path(folder).glob(f"{split}-*.parquet"))]
+def open_dev(config: FitConfig) -> Any:
+    """The dev splits as one `datasets.Dataset`, or None where no dataset has one."""
+    folders = take_over(config)
+    with_dev = [folder for folder in folders if any(Path(folder).glob("dev-*.parquet"))]
+    return open_split(with_dev, "dev") if with_dev else None
+
+
+def take_over(config: FitConfig) -> list[str]:
+    """The datasets in our form; the first call for those of others decodes all their audio."""
+    return [as_dataset(name, config.language) for name in config.datasets]

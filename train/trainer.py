@@ -28,13 +28,12 @@ from train import checkpoint
 from train import model as models
 from train.augment import blank
 from train.config import FitConfig, Plan
-from train.data import Data, open_data, with_split
+from train.data import Data, open_data, open_dev, take_over
 from train.engine import Engine, Inputs, Processes, joined_processes, new_engine
 from train.evaluate import Prediction, score, transcribe
 from train.loss import WhisperLoss
 from train.material import Window
 from train.reader import Batch
-from train.rows import open_split
 from train.targets import IGNORED
 
 FREE_TO_CHANGE = {"output", "eval_every", "save_every", "workers"}
@@ -83,9 +82,11 @@ def _fit(
 ) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     whisper = models.load(config.model)
+    if processes.first:
+        take_over(config)
+    processes.wait()
     data = open_data(config, whisper)
-    dev_folders = with_split(config.datasets, "dev")
-    dev = open_split(dev_folders, "dev") if dev_folders else None
+    dev = open_dev(config)
     plan = config.plan(
         epoch_windows=0 if config.steps else data.stream.count(config.epochs),
         learning_rate=models.default_learning_rate(whisper.model),
@@ -209,6 +210,9 @@ class Run:
                 collate_fn=reader.collate,
                 num_workers=plan.workers,
                 pin_memory=processes.on_gpu,
+                # Its own: it would take a number from the one that dropout draws from, and take
+                # another when a run carries on.
+                generator=torch.Generator(),
             )
         )
         bar = tqdm(

@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -86,7 +86,10 @@ def zero2(tmp_path_factory: pytest.TempPathFactory, config: Callable[..., FitCon
 def assert_equal_steps(run: Path, reference: Path) -> None:
     """Loss and gradient norm: by Adam and clipping the loss alone would hide a wrong scale."""
     for name, tolerance in (("loss", 2e-5), ("gradient_norm", 1e-4)):
-        assert metrics(run, name) == pytest.approx(metrics(reference, name), abs=tolerance)
+        ours, theirs = metrics(run, name), metrics(reference, name)
+        assert ours[0] == pytest.approx(theirs[0], rel=1e-5)
+        # From the second step on Adam has made more of what rounding left.
+        assert ours == pytest.approx(theirs, abs=tolerance)
 
 
 def test_deepspeed_makes_the_steps_of_plain_torch(plain: Path, zero2: Path) -> None:
@@ -113,23 +116,64 @@ def test_two_processes_make_the_steps_of_one(
     assert_equal_steps(run, plain)
 
 
-def test_a_killed_run_carries_on_as_if_nothing_had_been(
-    zero2: Path, tmp_path: Path, config: Callable[..., FitConfig]
+ALL_THAT_IS_DRAWN = [
+    *("--recipe", "large-v2", "--set", "dropout=0.1", "--set", "speed=0.5", "--set", "noise=0.5"),
+    *("--set", "label_smoothing=0.1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("processes", "deepspeed", "options"),
+    [
+        (1, "none", []),
+        (1, "zero2", ["--set", "streaming=true"]),
+        pytest.param(2, "zero2", [], marks=pytest.mark.slow),
+        pytest.param(2, "zero2", ["--set", "streaming=true"], marks=pytest.mark.slow),
+    ],
+    ids=["plain", "streamed", "two processes", "two processes, streamed"],
+)
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
+    processes: int,
+    deepspeed: str,
+    options: list[str],
+    dataset: Path,
+    tmp_path: Path,
+    config: Callable[..., FitConfig],
 ) -> None:
-    killed = config(tmp_path / "run")
-    process = start(command(killed))
-    checkpoint = tmp_path / "run" / "checkpoints" / "step-00000002"
+    # Without a dev split the result is the last model.
+    shutil.copytree(dataset, tmp_path / "data", ignore=shutil.ignore_patterns("dev-*"))
+
+    def arguments(run: str) -> list[str]:
+        settings = dataclasses.replace(
+            config(tmp_path / run, deepspeed=deepspeed, micro_batch=4 // processes),
+            datasets=(str(tmp_path / "data"),),
+        )
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        return [
+            *(launcher if processes > 1 else []),
+            *command(settings),
+            *ALL_THAT_IS_DRAWN,
+            *options,
+        ]
+
+    def finish(run: str) -> tuple[bytes, list[float]]:
+        process = start(arguments(run))
+        log, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, log
+        model = tmp_path / run / "model" / "model.safetensors"
+        return model.read_bytes(), metrics(tmp_path / run, "loss")
+
+    undisturbed = finish("undisturbed")
+    process = start(arguments("killed"))
+    checkpoint = tmp_path / "killed" / "checkpoints" / "step-00000002"
     while not checkpoint.exists():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    for victim in [*psutil.Process(process.pid).children(recursive=True), process]:
+        victim.kill()  # SIGKILL
     process.communicate()
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "running"
-
-    record = fit(killed)
-    assert record["status"] == "finished"
-    for name in ("loss", "gradient_norm", "learning_rate", "dev_wer"):
-        assert metrics(tmp_path / "run", name) == metrics(zero2, name)
+    assert json.loads((tmp_path / "killed" / "run.json").read_text())["status"] == "running"
+    assert finish("killed") == undisturbed
 
 
 def test_a_run_folder_tells_what_was_run(zero2: Path) -> None:
