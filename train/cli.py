@@ -87,7 +87,8 @@ def fit(
         Path | None, typer.Option(help="The run's folder [default: WORKSPACE/runs/DATASET-MODEL].")
     ] = None,
     deepspeed: Annotated[
-        str | None, typer.Option(help="zero2, zero1, none, or a JSON file [default: zero2].")
+        str | None,
+        typer.Option(help="zero1, zero2, zero2-offload, zero3, none, or JSON [default: zero2]."),
     ] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps.")] = None,
     epochs: Annotated[

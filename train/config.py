@@ -1,6 +1,7 @@
 """What a fine-tuning is made of: from a TOML file, the command line and the sizes of the data."""
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +11,22 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from corpus.errors import UserError
 
-STAGES = {"zero1": 1, "zero2": 2}
+STAGES = {"zero1": 1, "zero2": 2, "zero2-offload": 2, "zero3": 3}
 
 MAX_GRADIENT_NORM = 1.0
 """As in Whisper's pre-training (Radford et al. 2022, appendix F)."""
 
-POSITIVE = ("steps", "epochs", "batch_size", "micro_batch", "learning_rate", "temperature")
+POSITIVE = (
+    "steps", "epochs", "batch_size", "micro_batch", "learning_rate", "temperature",
+    "layer_decay", "encoder_rate",
+)  # fmt: skip
+NOT_NEGATIVE = ("warmup", "eval_every", "save_every", "workers", "lora", "patience")
 SHARES = (
-    "stochastic_depth", "bpe_dropout", "label_smoothing", "dropout",
+    "stochastic_depth", "bpe_dropout", "label_smoothing", "dropout", "ema",
     "speed", "noise", "gain", "telephone",
 )  # fmt: skip
+
+PRECISIONS = ("bf16", "fp16", "fp32")
 
 RECIPES: dict[str, dict[str, Any]] = {
     "large-v2": {"spec_augment": True, "stochastic_depth": 0.1, "bpe_dropout": 0.1},
@@ -30,7 +37,7 @@ beyond the first (Radford et al. 2022, table 18)."""
 ENGINE_KEYS = frozenset(
     {
         "activation_checkpointing", "bf16", "comms_logger", "communication_data_type",
-        "dump_state", "flops_profiler", "gradient_clipping", "memory_breakdown",
+        "dump_state", "flops_profiler", "fp16", "gradient_clipping", "memory_breakdown",
         "prescale_gradients", "seq_parallel_communication_data_type", "steps_per_print",
         "wall_clock_breakdown", "zero_allow_untested_optimizer", "zero_force_ds_cpu_optimizer",
         "zero_optimization",
@@ -51,7 +58,7 @@ class FitConfig:
         datasets: folders made by `corpus build`, or data sets of others; they are mixed.
         model: folder or name on the Hub of the model to start from.
         output: folder of the run.
-        deepspeed: zero2, zero1, none, or a DeepSpeed configuration file.
+        deepspeed: zero1, zero2, zero2-offload, zero3, none, or a DeepSpeed configuration file.
         steps: optimiser steps; by default what `epochs` come to.
         batch_size: windows of 30 s in one step, over all processes.
         micro_batch: windows that one process takes through the model at a time.
@@ -70,6 +77,14 @@ class FitConfig:
         bpe_dropout: probability of leaving out a merge of the tokenizer.
         label_smoothing: part of each label that is spread over the vocabulary.
         dropout: in the residual branches of encoder and decoder.
+        precision: bf16, fp16 or fp32; by default bf16 on a GPU that has it.
+        layer_decay, encoder_rate: see `train.optimiser`.
+        freeze: parts that are not trained: encoder, conv, decoder, decoder_positions.
+        lora: rank of the matrices trained in place of the weights; 0 for the weights themselves.
+        gradient_checkpointing: compute activations twice, keep few of them.
+        compile: compile each layer, on a GPU.
+        ema: how much of the weights' moving average is kept in a step; 0 for none.
+        patience: evaluations without a better dev WER after which to stop; 0 for no limit.
         speed: probability that speech is played up to a tenth faster or slower.
         noise, gain, telephone: probability of each disturbance of a window.
     """
@@ -99,6 +114,15 @@ class FitConfig:
     bpe_dropout: float = 0.0
     label_smoothing: float = 0.0
     dropout: float = 0.0
+    precision: str | None = None
+    layer_decay: float = 1.0
+    encoder_rate: float = 1.0
+    freeze: tuple[str, ...] = ()
+    lora: int = 0
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    ema: float = 0.0
+    patience: int = 0
     speed: float = 0.0
     noise: float = 0.0
     gain: float = 0.0
@@ -113,11 +137,17 @@ class FitConfig:
             raise UserError("a weight must be more than 0; leave the dataset out instead")
         if self.weights and self.temperature != 1.0:
             raise UserError("give weights or a temperature, not both")
+        if self.precision not in (None, *PRECISIONS):
+            raise UserError(f"precision is {self.precision}: there are {', '.join(PRECISIONS)}")
+        if self.lora and self.freeze:
+            raise UserError("lora freezes all weights by itself; leave freeze out")
+        if self.ema and self.deepspeed == "zero3":
+            raise UserError("ema needs the weights whole in each process; use zero2")
         for name in SHARES:
             value = getattr(self, name)
             if not 0 <= value < 1:
                 raise UserError(f"{name} is {value}: it must be from 0 to less than 1")
-        for name in ("warmup", "eval_every", "save_every", "workers"):
+        for name in NOT_NEGATIVE:
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise UserError(f"{name} is {value}: it cannot be negative")
@@ -126,14 +156,14 @@ class FitConfig:
         """Fill in what depends on the data, the model and the machine.
 
         Args:
-            epoch_windows: windows in `epochs` epochs.
+            epoch_windows: windows in an epoch.
             learning_rate: the model's default.
             world: number of processes.
 
         Raises:
             UserError: the batch cannot be divided among the processes.
         """
-        steps = self.steps or max(1, -(-epoch_windows // self.batch_size))
+        steps = self.steps or max(1, math.ceil(self.epochs * epoch_windows / self.batch_size))
         share, rest = divmod(self.batch_size, world)
         if rest:
             raise UserError(
@@ -149,6 +179,7 @@ class FitConfig:
         tenth = max(1, round(steps / 10))
         return Plan(
             steps=steps,
+            passes=steps * self.batch_size / epoch_windows,
             batch_size=self.batch_size,
             micro_batch=micro_batch,
             accumulate=share // micro_batch,
@@ -165,10 +196,12 @@ class Plan:
     """What a `FitConfig` comes to for its data, model and processes.
 
     Attributes:
+        passes: epochs that the steps come to.
         accumulate: micro-batches that each process has in a step.
     """
 
     steps: int
+    passes: float
     batch_size: int
     micro_batch: int
     accumulate: int
@@ -265,14 +298,15 @@ def default_output(dataset: str, model: str) -> Path:
     return runs / f"{folder.name}-{model_name}"
 
 
-def deepspeed_config(choice: str, plan: Plan, *, on_gpu: bool, bf16: bool) -> dict[str, Any]:
+def deepspeed_config(choice: str, plan: Plan, *, on_gpu: bool, precision: str) -> dict[str, Any]:
     """The configuration given to `deepspeed.initialize`, all of it explicit.
 
     There is no optimizer and no scheduler block: torch's own are passed in, which needs no compiler
     and no wasted first steps (DeepSpeed's schedulers run two at a rate of zero).
 
     Args:
-        choice: zero1, zero2, or the JSON file with which a user adds to or changes this.
+        choice: zero1, zero2, zero2-offload, zero3, or the JSON file with which a user adds to or
+            changes this.
 
     Raises:
         UserError: a user's file is unreadable, or sets what the command line sets.
@@ -280,7 +314,8 @@ def deepspeed_config(choice: str, plan: Plan, *, on_gpu: bool, bf16: bool) -> di
     made: dict[str, Any] = {
         "gradient_clipping": MAX_GRADIENT_NORM,
         "steps_per_print": 1_000_000_000,
-        "bf16": {"enabled": bf16},
+        "bf16": {"enabled": precision == "bf16"},
+        "fp16": {"enabled": precision == "fp16"},
         "zero_allow_untested_optimizer": True,
         # With offload_optimizer too, torch's AdamW: DeepSpeed's needs a compiler.
         "zero_force_ds_cpu_optimizer": False,
@@ -292,6 +327,11 @@ def deepspeed_config(choice: str, plan: Plan, *, on_gpu: bool, bf16: bool) -> di
             "allgather_bucket_size": BUCKET_ELEMENTS,
         },
     }
+    if choice == "zero2-offload":
+        made["zero_optimization"]["offload_optimizer"] = {"device": "cpu", "pin_memory": on_gpu}
+    if choice == "zero3":
+        # By default it would gather weights in pieces that follow the model's width.
+        made["zero_optimization"]["stage3_prefetch_bucket_size"] = BUCKET_ELEMENTS
     if choice not in STAGES:
         given = _read_json(Path(choice))
         for key, value in given.items():
@@ -301,11 +341,6 @@ def deepspeed_config(choice: str, plan: Plan, *, on_gpu: bool, bf16: bool) -> di
                     f"and optimiser are options of `train fit`, the rest is {sorted(ENGINE_KEYS)}"
                 )
             made[key] = made[key] | value if isinstance(made.get(key), dict) else value
-        if made["zero_optimization"]["stage"] not in (0, 1, 2):
-            raise UserError(
-                f"{choice}: ZeRO stage 3 is not supported; "
-                "every Whisper fits with stage 2, if need be with offload_optimizer"
-            )
     return made | {
         "train_micro_batch_size_per_gpu": plan.micro_batch,
         "gradient_accumulation_steps": plan.accumulate,
@@ -317,7 +352,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         given = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise UserError(
-            f"--deepspeed {file}: give zero2, zero1, none or a JSON file ({error})"
+            f"--deepspeed {file}: give {', '.join(STAGES)}, none or a JSON file ({error})"
         ) from error
     if not isinstance(given, dict):
         raise UserError(f"--deepspeed {file}: the file must hold one JSON object")

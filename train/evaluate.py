@@ -103,6 +103,19 @@ def score(predictions: Sequence[Prediction]) -> dict[str, Any]:
     }
 
 
+def macro_wer(predictions: Sequence[Prediction]) -> float:
+    """The mean of the sources' word error rates, normalised: a large source does not hide a small.
+
+    A source without a word in its references does not count.
+    """
+    rates = [
+        error_rates([normalise(p.reference) for p in part], [normalise(p.hypothesis) for p in part])
+        for _, part in _by_source(predictions)
+        if any(normalise(p.reference) for p in part)
+    ]
+    return sum(rate.wer for rate in rates) / len(rates)
+
+
 def evaluate(
     model: str,
     dataset: str | Path,

@@ -1,7 +1,7 @@
 """Whisper for training: log-mel on the device, and loading and saving without traps."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from corpus.errors import UserError
+from train import lora
 from train.targets import Vocabulary
 
 N_FFT, HOP = 400, 160
 """Samples at 16 kHz: windows of 25 ms, one every 10 ms (Radford et al. 2022, section 2.2)."""
+
+TIED = "proj_out.weight"
+"""The embedding of tokens once more."""
 
 PCM_SCALE = 32768.0
 PAPER_PEAK_RATES = {384: 1.5e-3, 512: 1e-3, 768: 5e-4, 1024: 2.5e-4, 1280: 1.75e-4}
@@ -81,6 +85,8 @@ def load(name: str) -> Whisper:
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{name}: cannot be loaded as a Whisper model ({reason})") from error
+    # Sines, which Whisper does not train; as loaded by transformers 5.23 they would be.
+    model.model.encoder.embed_positions.requires_grad_(False)
     vocabulary = Vocabulary.from_tokenizer(tokenizer)
     _complete_generation_config(model, vocabulary)
     return Whisper(model, tokenizer, feature_extractor, vocabulary)
@@ -133,13 +139,26 @@ def default_learning_rate(model: Any) -> float:
     return PAPER_PEAK_RATES[width] / 40
 
 
-def save(whisper: Whisper, folder: Path) -> None:
-    """Write a Hugging Face model folder, whole or not at all; an older one is replaced."""
+def compile_layers(model: Any, backend: str = "inductor") -> None:
+    """Compile each layer by itself: all of a stack share one program, made in seconds."""
+    for stack in (model.model.encoder, model.model.decoder):
+        for layer in stack.layers:
+            layer.compile(backend=backend)
+
+
+def save(whisper: Whisper, folder: Path, state: dict[str, Tensor] | None = None) -> None:
+    """Write a Hugging Face model folder, whole or not at all; an older one is replaced.
+
+    Args:
+        state: the weights, where they are not those that the model has now.
+    """
     from transformers import WhisperProcessor
 
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    whisper.model.save_pretrained(part)
+    # Under its own name, the vocabulary's projection would be written twice.
+    state = {n: t for n, t in (state or whisper.model.state_dict()).items() if n != TIED}
+    whisper.model.save_pretrained(part, state_dict=lora.merge(whisper.model, state))
     # BPE dropout in tokenizer.json would stay on in programs that read that file themselves.
     whisper.tokenizer.backend_tokenizer.model.dropout = None
     whisper.tokenizer.save_pretrained(part)
@@ -147,6 +166,16 @@ def save(whisper: Whisper, folder: Path) -> None:
     # The processor writes processor_config.json only; converters look for this file.
     whisper.feature_extractor.save_pretrained(part)
     replace_folder(part, folder)
+
+
+def copy_with(whisper: Whisper, state: dict[str, Tensor], device: torch.device) -> Whisper:
+    """A model of its own with the given weights, without LoRA, on a device."""
+    model = type(whisper.model)(whisper.model.config)
+    model.load_state_dict(lora.merge(whisper.model, state), strict=False)
+    model.tie_weights()
+    model.generation_config = whisper.model.generation_config
+    model.to(device, dtype=next(iter(state.values())).dtype)
+    return replace(whisper, model=model)
 
 
 def replace_folder(part: Path, folder: Path) -> None:

@@ -24,22 +24,26 @@ import torch
 
 from corpus.errors import UserError
 from corpus.pack import WINDOW_SECONDS
-from train import checkpoint
+from train import checkpoint, lora
 from train import model as models
 from train.augment import blank
+from train.average import Average
 from train.config import FitConfig, Plan
 from train.data import Data, open_data, open_dev, take_over
 from train.engine import Engine, Inputs, Processes, joined_processes, new_engine
-from train.evaluate import Prediction, score, transcribe
+from train.evaluate import Prediction, macro_wer, score, transcribe
 from train.loss import WhisperLoss
 from train.material import Window
+from train.optimiser import freeze
 from train.reader import Batch
 from train.targets import IGNORED
 
 FREE_TO_CHANGE = {"output", "eval_every", "save_every", "workers"}
 """Fields of the configuration that may differ when a run carries on: they do not change it."""
 
-EXTENDED = {"steps", "epochs", "warmup"}
+MANY_EPOCHS = 10
+
+EXTENDED = {"steps", "epochs", "passes", "warmup"}
 """Those that --resume may change."""
 
 
@@ -88,27 +92,46 @@ def _fit(
     data = open_data(config, whisper)
     dev = open_dev(config)
     plan = config.plan(
-        epoch_windows=0 if config.steps else data.stream.count(config.epochs),
-        learning_rate=models.default_learning_rate(whisper.model),
+        epoch_windows=data.stream.count(1),
+        learning_rate=models.default_learning_rate(whisper.model)
+        * (lora.RATE_FACTOR if config.lora else 1.0),
         world=processes.world,
         on_gpu=processes.on_gpu,
     )
     if previous:
         _check_same(previous, config, plan, processes, resume=resume)
 
-    models.set_dropout(whisper.model, config.dropout)
-    whisper.model.to(processes.device)
+    loss = prepare(whisper, config, sources=len(data.reader.sources)).to(processes.device)
+    engine = new_engine(loss, config, plan, processes)
+    run = Run(config, plan, run_folder, whisper, engine, processes, data, dev)
+    run.start()
+    if plan.passes > MANY_EPOCHS:
+        run.say(
+            f"warning: {plan.passes:.1f} passes over the data; beyond {MANY_EPOCHS} a model learns "
+            "it by heart: give fewer --steps, or more data"
+        )
+    run.train()
+    return run.finish()
+
+
+def prepare(whisper: models.Whisper, config: FitConfig, *, sources: int) -> WhisperLoss:
+    """A model made ready to be trained as a configuration says, in its loss."""
+    model = whisper.model
+    models.set_dropout(model, config.dropout)
+    freeze(model, config.freeze)
+    if config.lora:
+        lora.add_lora(model, config.lora)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     loss = WhisperLoss(
-        whisper.model,
-        sources=len(data.reader.sources),
+        model,
+        sources=sources,
         label_smoothing=config.label_smoothing,
         stochastic_depth=config.stochastic_depth,
     )
-    engine = new_engine(loss, config.deepspeed, plan, processes)
-    run = Run(config, plan, run_folder, whisper, engine, processes, data, dev)
-    run.start()
-    run.train()
-    return run.finish()
+    if config.compile:
+        models.compile_layers(model)
+    return loss
 
 
 @contextlib.contextmanager
@@ -132,7 +155,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def _asks_for(config: FitConfig, finished: dict[str, Any]) -> bool:
     """Whether a configuration asks for nothing else than what a finished run has done."""
     then = finished["config"]
-    asked = {**dataclasses.asdict(config), "datasets": list(config.datasets)}
+    asked = json.loads(json.dumps(dataclasses.asdict(config)))
     return all(
         value is None or name in FREE_TO_CHANGE or then.get(name) == value
         for name, value in asked.items()
@@ -156,7 +179,10 @@ class Run:
         self.config, self.plan, self.folder, self.whisper = config, plan, folder, whisper
         self.engine, self.processes, self.data, self.dev = engine, processes, data, dev
         self.log_mel = models.LogMel(whisper.feature_extractor).to(processes.device)
+        self.average = Average(whisper.model, config.ema) if config.ema else None
         self.step = 0
+        self.stale = 0
+        """Evaluations since the best."""
         self.best: dict[str, Any] | None = None
         self.record: dict[str, Any] = {}
 
@@ -185,9 +211,9 @@ class Run:
             f"{self.plan.learning_rate:g}",
         }
         for name, text in told.items():
-            self._say(f"{name}: {text}")
+            self.say(f"{name}: {text}")
         if found is not None:
-            self._say(f"carrying on after step {self.step} of {self.plan.steps}")
+            self.say(f"carrying on after step {self.step} of {self.plan.steps}")
 
     def train(self) -> None:
         """All remaining steps."""
@@ -225,7 +251,7 @@ class Run:
         )
         self.whisper.model.train()
         with bar:
-            while self.step < plan.steps:
+            while self.step < plan.steps and not self._is_over():
                 metrics = self._one_step(batches)
                 bar.update()
                 bar.set_postfix(
@@ -236,6 +262,13 @@ class Run:
                     self._evaluate()
                 if last or (plan.save_every and self.step % plan.save_every == 0):
                     self._save()
+
+    def _is_over(self) -> bool:
+        """Whether dev has not got better for too long."""
+        over = 0 < self.config.patience <= self.stale
+        if over:
+            self.say(f"stopped: no better dev WER in {self.stale} evaluations")
+        return over
 
     def _one_step(self, batches: Iterator[Batch]) -> dict[str, Any]:
         began = time.perf_counter()
@@ -270,6 +303,8 @@ class Run:
             },
         }
         self.step += 1
+        if self.average is not None:
+            self.average.update(self.step)
         self._log(metrics)
         return metrics
 
@@ -296,39 +331,64 @@ class Run:
             return
         began = time.perf_counter()
         share = range(self.processes.rank, len(self.dev), self.processes.world)
-        self.whisper.model.eval()
-        mine: list[Prediction] = list(
-            transcribe(
-                self.whisper, self.dev.select(share), language_token=self.config.language_token
+        with self._result() as (whisper, state):
+            whisper.model.eval()
+            mine: list[Prediction] = list(
+                transcribe(
+                    whisper, self.dev.select(share), language_token=self.config.language_token
+                )
             )
-        )
-        self.whisper.model.train()
-        predictions = [p for part in self.processes.gather(mine) for p in part]
-        rates = score(predictions)["normalised"]
-        metrics = {"dev_wer": rates["wer"], "dev_cer": rates["cer"]}
-        self._log({"step": self.step, **metrics, "seconds": time.perf_counter() - began})
-        self._say(f"step {self.step}: dev WER {rates['wer']:.2%}, CER {rates['cer']:.2%}")
-        if self.best is None or rates["wer"] < self.best["dev_wer"]:
-            self.best = {"step": self.step, **metrics}
-            if self.processes.first:
-                target = self.folder / f"best-{self.step:08d}"
-                models.save(self.whisper, target)
-                for old in self.folder.glob("best-*"):
-                    if old != target:
-                        shutil.rmtree(old)
+            self.whisper.model.train()
+            predictions = [p for part in self.processes.gather(mine) for p in part]
+            rates = score(predictions)["normalised"]
+            metrics = {
+                "dev_wer": rates["wer"],
+                "dev_cer": rates["cer"],
+                "dev_macro_wer": macro_wer(predictions),
+            }
+            self._log({"step": self.step, **metrics, "seconds": time.perf_counter() - began})
+            self.say(f"step {self.step}: dev WER {rates['wer']:.2%}, CER {rates['cer']:.2%}")
+            self.stale += 1
+            if self.best is None or metrics["dev_macro_wer"] < self.best["dev_macro_wer"]:
+                self.best = {"step": self.step, **metrics}
+                self.stale = 0
+                if self.processes.first:
+                    target = self.folder / f"best-{self.step:08d}"
+                    models.save(self.whisper, target, state)
+                    for old in self.folder.glob("best-*"):
+                        if old != target:
+                            shutil.rmtree(old)
+
+    @contextlib.contextmanager
+    def _result(self) -> Iterator[tuple[models.Whisper, dict[str, Any] | None]]:
+        """A whole model with what would be the result now, and its weights if they are elsewhere.
+
+        Decoding never meets a model that is divided among the processes: each of its steps would
+        gather all weights anew.
+        """
+        with self.average.in_place() if self.average else contextlib.nullcontext():
+            state = self.engine.whole_model()
+            if state is None:
+                yield self.whisper, None
+            else:
+                yield models.copy_with(self.whisper, state, self.processes.device), state
 
     def _save(self) -> None:
         def save_part(folder: Path) -> None:
             self.engine.save(folder)
             torch.save(_random_state(self.processes), folder / f"random-{self.processes.rank}.pt")
+            if self.average and self.processes.first:
+                torch.save(self.average.state(), folder / "average.pt")
 
-        state = {"step": self.step, "best": self.best}
+        state = {"step": self.step, "best": self.best, "stale": self.stale}
         checkpoint.write(self.folder / "checkpoints", self.step, save_part, state, self.processes)
 
     def _load(self, found: Path) -> None:
         state = checkpoint.read_state(found)
-        self.step, self.best = state["step"], state["best"]
+        self.step, self.best, self.stale = state["step"], state["best"], state["stale"]
         self.engine.load(found)
+        if self.average is not None:
+            self.average.load(torch.load(found / "average.pt", weights_only=True))
         random_state = torch.load(found / f"random-{self.processes.rank}.pt", weights_only=True)
         torch.set_rng_state(random_state["cpu"])
         if self.processes.on_gpu:
@@ -337,17 +397,19 @@ class Run:
     def finish(self) -> dict[str, Any]:
         """Put the result in RUN/model and mark the run as finished."""
         self.record |= {"status": "finished", "steps": self.step, "best": self.best}
-        if self.processes.first:
-            model = self.folder / "model"
-            for best in self.folder.glob("best-*"):
-                models.replace_folder(best, model)
-            if self.best is None or not model.exists():
-                models.save(self.whisper, model)
-            checkpoint.write_json(self.folder / "run.json", self.record)
+        model = self.folder / "model"
+        with self._result() as (_, state):
+            if self.processes.first:
+                for best in self.folder.glob("best-*"):
+                    models.replace_folder(best, model)
+                if self.best is None or not model.exists():
+                    models.save(self.whisper, model, state)
+                checkpoint.write_json(self.folder / "run.json", self.record)
         self.processes.wait()
         return self.record
 
-    def _say(self, message: str) -> None:
+    def say(self, message: str) -> None:
+        """Tell the person at the terminal, past the progress bar."""
         from tqdm import tqdm
 
         if self.processes.first:

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from corpus.errors import UserError
 from train.config import FitConfig
@@ -99,20 +100,37 @@ def test_deepspeed_makes_the_steps_of_plain_torch(plain: Path, zero2: Path) -> N
     assert_equal_steps(zero2, plain)
 
 
+@pytest.mark.parametrize("deepspeed", ["zero1", "zero2-offload", "zero3"])
+def test_every_stage_makes_the_steps_of_plain_torch(
+    deepspeed: str, plain: Path, tmp_path: Path, config: Callable[..., FitConfig]
+) -> None:
+    fit(config(tmp_path / "run", deepspeed=deepspeed))
+    assert_equal_steps(tmp_path / "run", plain)
+    # What is evaluated and saved is the whole model, at whatever stage it was trained.
+    assert metrics(tmp_path / "run", "dev_wer") == metrics(plain, "dev_wer")
+    ours, theirs = (
+        load_file(run / "model" / "model.safetensors") for run in (tmp_path / "run", plain)
+    )
+    assert ours.keys() == theirs.keys()
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, rtol=1e-3, atol=1e-4)
+
+
 def test_a_finished_training_leaves_no_process_group_to_crash_the_exit(zero2: Path) -> None:
     assert json.loads((zero2 / "run.json").read_text())["status"] == "finished"
     assert not torch.distributed.is_initialized()
 
 
+@pytest.mark.parametrize("stage", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_two_processes_make_the_steps_of_one(
-    plain: Path, tmp_path: Path, config: Callable[..., FitConfig]
+    stage: int, plain: Path, tmp_path: Path, config: Callable[..., FitConfig]
 ) -> None:
     run = tmp_path / "run"
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    process = start([*launcher, *command(config(run, micro_batch=1))])
+    process = start([*launcher, *command(config(run, deepspeed=f"zero{stage}", micro_batch=1))])
     log, _ = process.communicate(timeout=300)
     assert process.returncode == 0, log
-    assert "DeepSpeedEngine, ZeRO stage 2, world size 2" in log
+    assert f"DeepSpeedEngine, ZeRO stage {stage}, world size 2" in log
     assert_equal_steps(run, plain)
 
 
@@ -129,8 +147,9 @@ ALL_THAT_IS_DRAWN = [
         (1, "zero2", ["--set", "streaming=true"]),
         pytest.param(2, "zero2", [], marks=pytest.mark.slow),
         pytest.param(2, "zero2", ["--set", "streaming=true"], marks=pytest.mark.slow),
+        pytest.param(2, "zero3", [], marks=pytest.mark.slow),
     ],
-    ids=["plain", "streamed", "two processes", "two processes, streamed"],
+    ids=["plain", "streamed", "two processes", "two processes, streamed", "sharded"],
 )
 def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
     processes: int,
