@@ -1,4 +1,4 @@
-"""The command line `train`: fit, inspect, evaluate, export."""
+"""The command line `train`: fit, plan, autobatch, inspect, evaluate, export."""
 
 import dataclasses
 import os
@@ -9,6 +9,7 @@ import typer
 
 from corpus import console
 from corpus.console import DebugOption, JsonOption
+from corpus.errors import UserError
 from train.config import FitConfig, read_config
 
 app = console.new_app("Fine-tune Whisper on a dataset, measure it, and export it.")
@@ -23,6 +24,20 @@ FIT_EXAMPLES = """Examples:
       --set temperature=2 --set noise=0.2
 
   torchrun --standalone --nproc-per-node 4 -m train fit ws/datasets/v1 --model openai/whisper-small
+"""
+
+PLAN_EXAMPLES = """Examples:
+
+  train plan ws/datasets/v1 ws/datasets/cv --model openai/whisper-small --set temperature=2
+
+  train plan ws/datasets/v1 --model openai/whisper-large-v3 --gpus 4 --set deepspeed=zero2-offload
+"""
+
+AUTOBATCH_EXAMPLES = """Examples:
+
+  train autobatch --model openai/whisper-small --set batch_size=64
+
+  train autobatch --model openai/whisper-large-v3 --set gradient_checkpointing=true
 """
 
 INSPECT_EXAMPLES = """Examples:
@@ -164,6 +179,89 @@ def fit(
     found = f"dev WER {best['dev_wer']:.2%} at step {best['step']}" if best else "no dev split"
     print(f"{settings.output}/model: {record['steps']} steps, {found}")
     print(f"next: train evaluate {settings.output} {settings.datasets[0]}")
+
+
+@app.command(epilog=PLAN_EXAMPLES)
+def plan(
+    datasets: DatasetsArgument = None,
+    model: ModelOption = None,
+    gpus: Annotated[int, typer.Option(help="Over which the batch is divided.")] = 1,
+    recipe: RecipeOption = None,
+    config: ConfigOption = None,
+    changes: SetOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Tell what a run would be: windows, hours by licence, steps, and estimated time and memory."""
+    settings = _settings(datasets, model, config, recipe, changes)
+    from train.forecast import forecast, total
+
+    found = forecast(settings, world=gpus)
+    if as_json:
+        console.print_json(dataclasses.asdict(found))
+        return
+    console.print_table(
+        "Datasets",
+        ["dataset", "hours", "times an epoch"],
+        [[name, hours, found.weights[name]] for name, hours in found.hours.items()],
+    )
+    console.print_table("Hours of an epoch", ["source", "licence", "hours"], found.licences)
+    of = found.plan
+    lines = [
+        ("left out", ", ".join(f"{n} {why}" for why, n in found.dropped.items()) or "nothing"),
+        ("windows an epoch", f"{found.windows:,}, {found.fill:.1%} full"),
+        ("tokens a window", f"{found.tokens:.0f}, padded {found.padded_tokens:.0f}"),
+        ("steps", f"{of['steps']:,} of {of['batch_size']} windows, {of['passes']:.1f} epochs"),
+        (
+            "on each GPU",
+            f"{of['accumulate']} micro-batches of {of['micro_batch']} a step",
+        ),
+        ("learning rate", f"{of['learning_rate']:.2e} after {of['warmup']} steps"),
+        (
+            "time, estimated",
+            ", ".join(f"{h / gpus:.2f} h on {gpus} x {n}" for n, h in found.gpu_hours.items()),
+        ),
+        (
+            "memory, estimated",
+            f"{total(found.memory):.1f} GiB on each GPU: "
+            + ", ".join(f"{name} {size / 2**30:.1f}" for name, size in found.memory.items()),
+        ),
+    ]
+    for name, text in lines:
+        print(f"{name:18} {text}")
+
+
+@app.command(epilog=AUTOBATCH_EXAMPLES)
+def autobatch(
+    model: ModelOption = None,
+    recipe: RecipeOption = None,
+    config: ConfigOption = None,
+    changes: SetOption = None,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Find the best micro-batch that fits on this machine, by real steps on the worst windows."""
+    settings = _settings(["-"], model, config, recipe, changes)
+    from train.autobatch import autobatch as try_sizes
+    from train.autobatch import best
+
+    trials = try_sizes(settings)
+    found = best(trials)
+    if as_json:
+        fastest = found.micro_batch if found else None
+        console.print_json({"trials": list(map(dataclasses.asdict, trials)), "best": fastest})
+        return
+    console.print_table(
+        f"{settings.model}, windows of 448 tokens",
+        ["micro-batch", "seconds a window", "peak GiB"],
+        [
+            [t.micro_batch, "does not fit" if t.seconds is None else t.seconds, t.gigabytes]
+            for t in trials
+        ],
+    )
+    if found is None:
+        raise UserError("not one window fits; try gradient_checkpointing=true, or lora")
+    print(f"next: train fit ... --micro-batch {found.micro_batch}")
 
 
 @app.command(epilog=INSPECT_EXAMPLES)

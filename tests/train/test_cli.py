@@ -41,7 +41,7 @@ def test_help_needs_no_heavy_library() -> None:
 
 
 def test_every_command_has_help_with_an_example(train: Train) -> None:
-    for command in ("fit", "inspect", "evaluate", "export"):
+    for command in ("fit", "plan", "autobatch", "inspect", "evaluate", "export"):
         code, out, _ = train(command, "--help")
         assert code == 0
         assert f"train {command} " in out.split("Examples:")[1]
@@ -92,6 +92,22 @@ def test_inspect_shows_what_is_given_and_what_is_learnt(
     code, _, err = train(*arguments, "--audio", str(tmp_path / "listen"))
     assert code == 1
     assert "not empty" in err
+
+
+def test_plan_tells_hours_licences_steps_and_memory(
+    train: Train, tiny_model: Path, dataset: Path
+) -> None:
+    code, out, _ = train("plan", str(dataset), "--model", str(tiny_model), "--gpus", "2")
+    assert code == 0
+    for told in ("CC0-1.0", "windows an epoch", "steps", "1 micro-batches of 8", "GiB"):
+        assert told in out
+
+
+def test_autobatch_tells_what_to_give_to_fit(train: Train, tiny_model: Path) -> None:
+    options = ["--set", "batch_size=2", "--set", "deepspeed=none"]
+    code, out, _ = train("autobatch", "--model", str(tiny_model), *options)
+    assert code == 0
+    assert "next: train fit ... --micro-batch " in out
 
 
 def test_wrong_usage_is_exit_code_2(train: Train, tiny_model: Path) -> None:
