@@ -287,7 +287,7 @@ def inspect(
         return
     for window in shown:
         print(
-            f"{window.audio or window.id}: {window.language}, {window.seconds:.2f} s, "
+            f"{window.audio or window.id[:40]}: {window.language}, {window.seconds:.2f} s, "
             f"{window.tokens} tokens"
         )
         for kind, text in window.parts:

@@ -2,6 +2,7 @@
 
 RUN/run.json          resolved configuration, versions, state of the run, results
 RUN/metrics.jsonl     one line per step and per evaluation
+RUN/tensorboard/      the same as curves
 RUN/checkpoints/      the last two, each complete
 RUN/best-STEP/        the model that did best on dev so far
 RUN/model/            the result: the best on dev, or the last where there is no dev split
@@ -32,6 +33,7 @@ from train.config import FitConfig, Plan
 from train.data import Data, open_data, open_dev, take_over
 from train.engine import Engine, Inputs, Processes, joined_processes, new_engine
 from train.evaluate import Prediction, macro_wer, score, transcribe
+from train.logs import Log
 from train.loss import WhisperLoss
 from train.material import Window
 from train.optimiser import freeze
@@ -185,6 +187,7 @@ class Run:
         """Evaluations since the best."""
         self.best: dict[str, Any] | None = None
         self.record: dict[str, Any] = {}
+        self.log: Log | None = None
 
     def start(self) -> None:
         """Load the last checkpoint, if any, and write down what this run is."""
@@ -203,7 +206,7 @@ class Run:
         if self.processes.first:
             self.folder.mkdir(parents=True, exist_ok=True)
             checkpoint.write_json(self.folder / "run.json", self.record)
-            self._forget_after(self.step)
+            self.log = Log(self.folder, self.record["config"], self.step)
         told = {
             "engine": f"{self.engine.description} on {self.record['device']}",
             "data": _describe(self.data),
@@ -255,7 +258,9 @@ class Run:
                 metrics = self._one_step(batches)
                 bar.update()
                 bar.set_postfix(
-                    loss=f"{metrics['loss']:.3f}", rate=f"{metrics['learning_rate']:.2e}"
+                    loss=f"{metrics['loss']:.3f}",
+                    rate=f"{metrics['learning_rate']:.2e}",
+                    wait=f"{metrics['data_wait_share']:.0%}",
                 )
                 last = self.step == plan.steps
                 if last or (plan.eval_every and self.step % plan.eval_every == 0):
@@ -290,8 +295,8 @@ class Run:
             "learning_rate": self.plan.rate(self.step),
             "gradient_norm": norm,
             "seconds": elapsed,
-            "seconds_waiting_for_data": waited,
-            "audio_seconds_per_second": seconds / elapsed,
+            "data_wait_share": waited / elapsed,
+            "audio_hours_per_hour": seconds / elapsed,
             "tokens_per_second": tokens / elapsed,
             "fill": seconds / (WINDOW_SECONDS * self.plan.batch_size),
             "loss_by_source": {
@@ -405,6 +410,8 @@ class Run:
                 if self.best is None or not model.exists():
                     models.save(self.whisper, model, state)
                 checkpoint.write_json(self.folder / "run.json", self.record)
+        if self.log is not None:
+            self.log.close()
         self.processes.wait()
         return self.record
 
@@ -416,17 +423,8 @@ class Run:
             tqdm.write(message, file=sys.stderr)  # does not break the progress bar
 
     def _log(self, metrics: dict[str, Any]) -> None:
-        if self.processes.first:
-            with (self.folder / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(metrics) + "\n")
-
-    def _forget_after(self, step: int) -> None:
-        """Drop the metrics of steps that will be done again."""
-        path = self.folder / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        # A kill may have cut the last line short.
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        checkpoint.write_text(path, "".join(f"{line}\n" for line in kept))
+        if self.log is not None:
+            self.log.write(metrics)
 
 
 def _describe(data: Data) -> str:

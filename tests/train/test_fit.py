@@ -203,7 +203,11 @@ def test_a_run_folder_tells_what_was_run(zero2: Path) -> None:
     assert {"torch", "deepspeed", "transformers"} <= record["versions"].keys()
     first = json.loads((zero2 / "metrics.jsonl").read_text().splitlines()[0])
     assert first["step"] == 1
-    assert first["audio_seconds_per_second"] > 0
+    assert first["audio_hours_per_hour"] > 0
+    assert 0 <= first["data_wait_share"] < 1
+    assert 0 < first["fill"] <= 1
+    assert first["loss_by_source"].keys() <= {"tones", "beeps"}
+    assert list((zero2 / "tensorboard").iterdir())
     assert (zero2 / "model" / "model.safetensors").exists()
     kept = sorted(path.name for path in (zero2 / "checkpoints").iterdir())
     assert kept == ["step-00000004", "step-00000006"]
