@@ -8,7 +8,7 @@ micro-batches and processes, and the same for both engines.
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,15 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from corpus.errors import UserError
-from train.config import MAX_GRADIENT_NORM, Plan, deepspeed_config
+from train.config import MAX_GRADIENT_NORM, FitConfig, Plan, deepspeed_config
+from train.loss import WhisperLoss
+from train.optimiser import new_optimizer, set_rates
 
-BETAS, EPSILON = (0.9, 0.98), 1e-6
-"""As in Whisper's pre-training (Radford et al. 2022, appendix F)."""
-
-WEIGHT_DECAY = 0.01
-
-Inputs = tuple[Tensor, Tensor, Tensor]
-"""Arguments of `WhisperLoss`: features, decoder input ids, labels."""
+Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""Arguments of `WhisperLoss`."""
 
 
 @dataclass(frozen=True)
@@ -41,10 +38,16 @@ class Processes:
         """Whether this process has a GPU."""
         return self.device.type == "cuda"
 
-    @property
-    def bf16(self) -> bool:
-        """Whether to compute in bfloat16; fp32 otherwise."""
-        return self.on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    def precision(self, asked: str | None) -> str:
+        """What to compute in: what was asked for, else bf16 where the GPU has it, else fp32.
+
+        Raises:
+            UserError: fp16 without a GPU.
+        """
+        if asked == "fp16" and not self.on_gpu:
+            raise UserError("precision fp16 needs a GPU; on a CPU use fp32 or bf16")
+        has_bf16 = self.on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+        return asked or ("bf16" if has_bf16 else "fp32")
 
     @property
     def first(self) -> bool:
@@ -91,7 +94,7 @@ def joined_processes(deepspeed: str) -> Iterator[Processes]:
     device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
     if deepspeed == "none":
         if world > 1:
-            raise UserError("--deepspeed none runs in one process; for several use zero1 or zero2")
+            raise UserError("--deepspeed none runs in one process; for several use zero2")
         yield Processes(0, 1, device)
         return
 
@@ -133,12 +136,12 @@ class Engine(Protocol):
 
     description: str
 
-    def step(self, micro_batches: Sequence[Inputs], tokens: float) -> tuple[float, float]:
+    def step(self, micro_batches: Iterable[Inputs], tokens: float) -> tuple[Tensor, float]:
         """One step on the mean loss over `tokens` labels, which all processes' batches have.
 
         Returns:
-            the cross-entropy summed over this process's labels, and the global gradient norm
-            before clipping.
+            the cross-entropy of this process's labels, summed by source (see `WhisperLoss`), and
+            the global gradient norm before clipping.
         """
 
     def save(self, folder: Path) -> None:
@@ -147,70 +150,75 @@ class Engine(Protocol):
     def load(self, folder: Path) -> None:
         """Read the state back; the number of processes must be the same."""
 
+    def whole_model(self) -> dict[str, Tensor] | None:
+        """The weights of a model that is divided among the processes; None where it is whole.
 
-def new_engine(loss: nn.Module, deepspeed: str, plan: Plan, processes: Processes) -> Engine:
-    """The engine asked for by --deepspeed, around a `WhisperLoss` on this process's device."""
-    optimizer = torch.optim.AdamW(
-        _parameter_groups(loss),
-        lr=1.0,  # times what the schedule says
-        betas=BETAS,
-        eps=EPSILON,
-        fused=processes.on_gpu,
+        All processes call this, and get all weights.
+        """
+
+
+def new_engine(loss: WhisperLoss, config: FitConfig, plan: Plan, processes: Processes) -> Engine:
+    """The engine asked for by --deepspeed, around a loss on this process's device."""
+    precision = processes.precision(config.precision)
+    optimizer, schedule = new_optimizer(loss, config, plan, fused=processes.on_gpu)
+    if config.deepspeed == "none":
+        return TorchEngine(loss, optimizer, schedule, plan, precision)
+    settings = deepspeed_config(
+        config.deepspeed, plan, on_gpu=processes.on_gpu, precision=precision
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, plan.rate)
-    if deepspeed == "none":
-        return TorchEngine(loss, optimizer, schedule, bf16=processes.bf16)
-    settings = deepspeed_config(deepspeed, plan, on_gpu=processes.on_gpu, bf16=processes.bf16)
-    return DeepSpeedEngine(loss, optimizer, schedule, settings, processes)
-
-
-def _parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
-    trained = [p for p in module.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-def _set_rates(optimizer: Any, schedule: Any) -> None:
-    """After loading, go by the schedule as it is now: a run may carry on with more steps."""
-    for group, rate in zip(optimizer.param_groups, schedule.lr_lambdas, strict=True):
-        group["lr"] = rate(schedule.last_epoch)
+    return DeepSpeedEngine(loss, optimizer, schedule, plan, settings, processes)
 
 
 class TorchEngine:
     """One process, no DeepSpeed: the reference that the other engine has to equal."""
 
-    def __init__(self, loss: nn.Module, optimizer: Any, schedule: Any, *, bf16: bool) -> None:
-        self.loss, self.optimizer, self.schedule, self.bf16 = loss, optimizer, schedule, bf16
-        self.description = f"plain torch, 1 process, {'bf16' if bf16 else 'fp32'}"
+    def __init__(
+        self, loss: WhisperLoss, optimizer: Any, schedule: Any, plan: Plan, precision: str
+    ) -> None:
+        self.loss, self.optimizer, self.schedule, self.plan = loss, optimizer, schedule, plan
+        self.autocast = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+        self.scaler = torch.amp.GradScaler(enabled=precision == "fp16")
+        self.description = f"plain torch, 1 process, {precision}"
 
-    def step(self, micro_batches: Sequence[Inputs], tokens: float) -> tuple[float, float]:
+    def step(self, micro_batches: Iterable[Inputs], tokens: float) -> tuple[Tensor, float]:
         """See `Engine.step`."""
-        total = 0.0
+        sums = []
         for inputs in micro_batches:
-            with torch.autocast(inputs[0].device.type, torch.bfloat16, enabled=self.bf16):
-                loss_sum = self.loss(*inputs)
-            (loss_sum / tokens).backward()
-            total += loss_sum.item()
+            mixed = self.autocast is not None
+            with torch.autocast(inputs[0].device.type, self.autocast, enabled=mixed):
+                loss_sum, by_source = self.loss(*inputs)
+            self.scaler.scale(loss_sum / tokens).backward()
+            sums.append(by_source)
+        self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.loss.parameters(), MAX_GRADIENT_NORM)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
         self.schedule.step()
         self.optimizer.zero_grad()
-        return total, norm.item()
+        return torch.stack(sums).sum(0), norm.item()
 
     def save(self, folder: Path) -> None:
         """See `Engine.save`."""
-        parts = {"model": self.loss, "optimizer": self.optimizer, "schedule": self.schedule}
-        torch.save({name: part.state_dict() for name, part in parts.items()}, folder / "torch.pt")
+        torch.save({name: part.state_dict() for name, part in self._parts()}, folder / "torch.pt")
 
     def load(self, folder: Path) -> None:
         """See `Engine.load`."""
         state = torch.load(folder / "torch.pt", weights_only=True)
-        self.loss.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        _set_rates(self.optimizer, self.schedule)
+        for name, part in self._parts():
+            part.load_state_dict(state[name])
+        set_rates(self.optimizer, self.plan, self.schedule.last_epoch)
+
+    def _parts(self) -> list[tuple[str, Any]]:
+        return [
+            ("model", self.loss),
+            ("optimizer", self.optimizer),
+            ("schedule", self.schedule),
+            ("scaler", self.scaler),
+        ]
+
+    def whole_model(self) -> dict[str, Tensor] | None:
+        """See `Engine.whole_model`."""
+        return None
 
 
 class DeepSpeedEngine:
@@ -218,35 +226,38 @@ class DeepSpeedEngine:
 
     def __init__(
         self,
-        loss: nn.Module,
+        loss: WhisperLoss,
         optimizer: Any,
         schedule: Any,
+        plan: Plan,
         settings: dict[str, Any],
         processes: Processes,
     ) -> None:
         deepspeed = _import_deepspeed(processes.on_gpu)
+        self.gathered = deepspeed.zero.GatheredParameters
         self.engine, *_ = deepspeed.initialize(
             model=loss, optimizer=optimizer, lr_scheduler=schedule, config=settings
         )
-        self.optimizer, self.schedule = optimizer, schedule
+        self.optimizer, self.schedule, self.plan = optimizer, schedule, plan
+        self.sharded = self.engine.zero_optimization_stage() == 3
         # DeepSpeed averages over processes and accumulation steps; what we give it is a share of
         # the global mean, to be summed.
         self.shares = processes.world * settings["gradient_accumulation_steps"]
-        precision = "bf16" if self.engine.bfloat16_enabled() else "fp32"
+        precision = next((p for p in ("bf16", "fp16") if settings[p]["enabled"]), "fp32")
         self.description = (
             f"{type(self.engine).__name__}, ZeRO stage {self.engine.zero_optimization_stage()}, "
             f"world size {processes.world}, {precision}"
         )
 
-    def step(self, micro_batches: Sequence[Inputs], tokens: float) -> tuple[float, float]:
+    def step(self, micro_batches: Iterable[Inputs], tokens: float) -> tuple[Tensor, float]:
         """See `Engine.step`."""
-        total = 0.0
+        sums = []
         for inputs in micro_batches:
-            loss_sum = self.engine(*inputs)
+            loss_sum, by_source = self.engine(*inputs)
             self.engine.backward(loss_sum * (self.shares / tokens))
             self.engine.step()  # updates the weights after the last micro-batch
-            total += loss_sum.item()
-        return total, float(self.engine.get_global_grad_norm() or 0.0)
+            sums.append(by_source)
+        return torch.stack(sums).sum(0), float(self.engine.get_global_grad_norm() or 0.0)
 
     def save(self, folder: Path) -> None:
         """See `Engine.save`."""
@@ -257,4 +268,16 @@ class DeepSpeedEngine:
         loaded, _ = self.engine.load_checkpoint(str(folder), tag="engine")
         if loaded is None:
             raise UserError(f"{folder} is damaged; remove it to carry on from the one before")
-        _set_rates(self.optimizer, self.schedule)
+        set_rates(self.optimizer, self.plan, self.schedule.last_epoch)
+
+    def whole_model(self) -> dict[str, Tensor] | None:
+        """See `Engine.whole_model`."""
+        if not self.sharded:
+            return None
+        model = self.engine.module.whisper
+        state = {}
+        # One at a time: all together would be the memory that sharding saves.
+        for name, weight in model.named_parameters():
+            with self.gathered([weight]):
+                state[name] = weight.detach().cpu().clone()
+        return state | {name: buffer.detach().cpu() for name, buffer in model.named_buffers()}

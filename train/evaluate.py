@@ -22,7 +22,9 @@ from corpus.errors import UserError
 from corpus.text import error_rates, normalise
 from train import model as models
 from train.checkpoint import write_text
-from train.data import WINDOW_SAMPLES, open_split, read_flac
+from train.foreign import as_dataset
+from train.material import WINDOW_SAMPLES
+from train.rows import open_split, read_flac
 
 PROMPT_TOKENS = 4
 """<|startoftranscript|>, language, task, <|notimestamps|>: what decoding begins with."""
@@ -101,12 +103,26 @@ def score(predictions: Sequence[Prediction]) -> dict[str, Any]:
     }
 
 
+def macro_wer(predictions: Sequence[Prediction]) -> float:
+    """The mean of the sources' word error rates, normalised: a large source does not hide a small.
+
+    A source without a word in its references does not count.
+    """
+    rates = [
+        error_rates([normalise(p.reference) for p in part], [normalise(p.hypothesis) for p in part])
+        for _, part in _by_source(predictions)
+        if any(normalise(p.reference) for p in part)
+    ]
+    return sum(rate.wer for rate in rates) / len(rates)
+
+
 def evaluate(
     model: str,
-    dataset: Path,
+    dataset: str | Path,
     *,
     split: str = "test",
     output: Path | None = None,
+    language: str | None = None,
     language_token: str | None = None,
     batch_size: int = 8,
 ) -> dict[str, Any]:
@@ -114,6 +130,7 @@ def evaluate(
 
     Args:
         model: a model's folder, a run's folder, or a name on the Hub.
+        language: of a data set of others that does not tell its own.
         language_token: as in `transcribe`; by default what the run was trained with.
         output: where to write the predictions, one JSON object per line.
 
@@ -123,7 +140,7 @@ def evaluate(
     if output is not None and output.exists():
         raise UserError(f"{output} exists; choose another --output or remove it")
     models.quieten()
-    rows = open_split([dataset], split)
+    rows = open_split([as_dataset(str(dataset), language)], split)
     whisper = models.load(model)
     language_token = language_token or _trained_language_token(Path(model))
     whisper.model.to("cuda" if torch.cuda.is_available() else "cpu").eval()

@@ -1,19 +1,22 @@
-"""Whisper for training: log-mel on the device, the loss, and loading and saving without traps."""
+"""Whisper for training: log-mel on the device, and loading and saving without traps."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from corpus.errors import UserError
-from train.targets import IGNORED, Vocabulary
+from train import lora
+from train.targets import Vocabulary
 
 N_FFT, HOP = 400, 160
 """Samples at 16 kHz: windows of 25 ms, one every 10 ms (Radford et al. 2022, section 2.2)."""
+
+TIED = "proj_out.weight"
+"""The embedding of tokens once more."""
 
 PCM_SCALE = 32768.0
 PAPER_PEAK_RATES = {384: 1.5e-3, 512: 1e-3, 768: 5e-4, 1024: 2.5e-4, 1280: 1.75e-4}
@@ -30,8 +33,8 @@ class Whisper:
     vocabulary: Vocabulary
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without special tokens; a text cannot spell a control token."""
-        return self.tokenizer.encode(text.replace("<|", "< |"), add_special_tokens=False)
+        """Token ids of a text, without special tokens."""
+        return self.tokenizer.encode(text, add_special_tokens=False)
 
 
 class LogMel(nn.Module):
@@ -55,37 +58,12 @@ class LogMel(nn.Module):
         """int16 [B, samples] -> float32 [B, mels, samples // 160]."""
         waveform = pcm.float() / PCM_SCALE
         spectrum = torch.stft(waveform, N_FFT, HOP, window=self.window, return_complex=True)
-        power = spectrum[..., :-1].abs().square()
-        log_mel = (self.filters @ power).clamp(min=1e-10).log10()
+        spectrum = spectrum[..., :-1]
+        # Not abs().square(): its root costs as much as the rest.
+        power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+        log_mel = (self.filters @ power).clamp_(min=1e-10).log10_()
         peak = log_mel.amax(dim=(1, 2), keepdim=True)
         return (torch.maximum(log_mel, peak - 8.0) + 4.0) / 4.0
-
-
-class WhisperLoss(nn.Module):
-    """The summed cross-entropy of a micro-batch.
-
-    A sum, so that the mean is taken once over the global batch: then neither the loss nor its
-    gradient depends on how that batch was split. (The model's own loss is a mean per micro-batch,
-    which a trainer can only rescale wrongly: huggingface/transformers#46068.)
-    """
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.whisper = model
-
-    def forward(self, features: Tensor, decoder_input_ids: Tensor, labels: Tensor) -> Tensor:
-        """float [B, mels, 3000], int64 [B, L], int64 [B, L] -> scalar, natural log.
-
-        Only positions with a label are projected onto the vocabulary: the logits are the largest
-        tensor of small models.
-        """
-        audio = self.whisper.model.encoder(features).last_hidden_state
-        hidden = self.whisper.model.decoder(
-            input_ids=decoder_input_ids, encoder_hidden_states=audio, use_cache=False
-        ).last_hidden_state
-        learned = labels != IGNORED
-        logits = self.whisper.proj_out(hidden[learned])
-        return functional.cross_entropy(logits.float(), labels[learned], reduction="sum")
 
 
 def load(name: str) -> Whisper:
@@ -109,6 +87,8 @@ def load(name: str) -> Whisper:
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{name}: cannot be loaded as a Whisper model ({reason})") from error
+    # Sines, which Whisper does not train; as loaded by transformers 5.23 they would be.
+    model.model.encoder.embed_positions.requires_grad_(False)
     vocabulary = Vocabulary.from_tokenizer(tokenizer)
     _complete_generation_config(model, vocabulary)
     return Whisper(model, tokenizer, feature_extractor, vocabulary)
@@ -143,19 +123,44 @@ def find(name: str) -> str:
     return name
 
 
+def set_dropout(model: Any, rate: float) -> None:
+    """Dropout in the residual branches, in training mode only; the configuration stays as it was.
+
+    It is read when a model is made, so a changed configuration would have no effect. Whole layers
+    are never dropped: see `train.depth`.
+    """
+    for stack in (model.model.encoder, model.model.decoder):
+        stack.layerdrop = 0.0
+        for part in (stack, *stack.layers):
+            part.dropout = rate
+
+
 def default_learning_rate(model: Any) -> float:
     """A fortieth of the peak rate of the pre-training of a model this wide."""
     width = min(PAPER_PEAK_RATES, key=lambda width: abs(width - model.config.d_model))
     return PAPER_PEAK_RATES[width] / 40
 
 
-def save(whisper: Whisper, folder: Path) -> None:
-    """Write a Hugging Face model folder, whole or not at all; an older one is replaced."""
+def compile_layers(model: Any, backend: str = "inductor") -> None:
+    """Compile each layer by itself: all of a stack share one program, made in seconds."""
+    for stack in (model.model.encoder, model.model.decoder):
+        for layer in stack.layers:
+            layer.compile(backend=backend)
+
+
+def save(whisper: Whisper, folder: Path, state: dict[str, Tensor] | None = None) -> None:
+    """Write a Hugging Face model folder, whole or not at all; an older one is replaced.
+
+    Args:
+        state: the weights, where they are not those that the model has now.
+    """
     from transformers import WhisperProcessor
 
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    whisper.model.save_pretrained(part)
+    # Under its own name, the vocabulary's projection would be written twice.
+    state = {n: t for n, t in (state or whisper.model.state_dict()).items() if n != TIED}
+    whisper.model.save_pretrained(part, state_dict=lora.merge(whisper.model, state))
     # BPE dropout in tokenizer.json would stay on in programs that read that file themselves.
     whisper.tokenizer.backend_tokenizer.model.dropout = None
     whisper.tokenizer.save_pretrained(part)
@@ -163,6 +168,16 @@ def save(whisper: Whisper, folder: Path) -> None:
     # The processor writes processor_config.json only; converters look for this file.
     whisper.feature_extractor.save_pretrained(part)
     replace_folder(part, folder)
+
+
+def copy_with(whisper: Whisper, state: dict[str, Tensor], device: torch.device) -> Whisper:
+    """A model of its own with the given weights, without LoRA, on a device."""
+    model = type(whisper.model)(whisper.model.config)
+    model.load_state_dict(lora.merge(whisper.model, state), strict=False)
+    model.tie_weights()
+    model.generation_config = whisper.model.generation_config
+    model.to(device, dtype=next(iter(state.values())).dtype)
+    return replace(whisper, model=model)
 
 
 def replace_folder(part: Path, folder: Path) -> None:

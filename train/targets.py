@@ -15,9 +15,10 @@ epoch and the window's id, so it changes every epoch and depends neither on work
 """
 
 import random
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from corpus.errors import UserError
 from corpus.pack import GRID_SECONDS, MAX_TOKENS
@@ -120,11 +121,26 @@ def known_languages() -> list[str]:
 
 @dataclass(frozen=True)
 class Utterance:
-    """Speech in a window: seconds from its beginning; `end` is None if it goes on beyond."""
+    """Speech in a window: seconds from its beginning; `end` is None if it goes on beyond.
+
+    In a prompt, an `end` of None means that it is not known.
+    """
 
     start: float
     end: float | None
     text: str
+    source: str = ""
+
+    def later(self, seconds: float) -> "Utterance":
+        """The same so many seconds later."""
+        return replace(
+            self, start=self.start + seconds, end=None if self.end is None else self.end + seconds
+        )
+
+    def faster(self, speed: float) -> "Utterance":
+        """The same in a window that is played `speed` times as fast."""
+        end = None if self.end is None else self.end / speed
+        return replace(self, start=self.start / speed, end=end)
 
 
 @dataclass(frozen=True)
@@ -136,22 +152,22 @@ class Choices:
     no_speech_token: bool
 
     @classmethod
-    def draw(cls, seed: int, epoch: int, window_id: str) -> "Choices":
+    def draw(cls, chance: random.Random) -> "Choices":
         """Each with probability one half, as in Whisper's own training."""
-        chance = random.Random(f"{seed}/{epoch}/{window_id}")
         return cls(*(chance.random() < 0.5 for _ in range(3)))
 
 
 @dataclass(frozen=True)
 class Target:
-    """Decoder inputs and labels, both [tokens <= 448] and of equal length.
+    """Decoder inputs, labels and the sources of these, all [tokens <= 448] and of equal length.
 
-    `silent_from` (seconds) is set when the audio from there on is not transcribed in this target
-    and has to be silenced.
+    The language and <|endoftext|> have no source (""). `silent_from` (seconds) is set when the
+    audio from there on is not transcribed in this target and has to be silenced.
     """
 
     decoder_input_ids: list[int]
     labels: list[int]
+    sources: list[str]
     silent_from: float | None = None
 
 
@@ -162,7 +178,7 @@ def build_target(
     vocabulary: Vocabulary,
     encode: Encode,
     *,
-    previous_text: str | None = None,
+    previous: Utterance | None = None,
     language_token: str | None = None,
 ) -> Target:
     """The target of one window.
@@ -174,7 +190,7 @@ def build_target(
     Args:
         language: of the window's text.
         encode: text to token ids, without special tokens.
-        previous_text: what was said just before in the same recording.
+        previous: what was said just before in the same recording, in a window of its own.
         language_token: the language whose token to use where `language` has none.
 
     Raises:
@@ -184,42 +200,64 @@ def build_target(
     placed = place(utterances, language)
     code = vocabulary.language_code(language, language_token)
     prefix = [
-        (vocabulary.start, False),
-        (vocabulary.languages[code], code == language),
-        (vocabulary.transcribe, False),
+        _Token(vocabulary.start),
+        _Token(vocabulary.languages[code], learnt=code == language),
+        _Token(vocabulary.transcribe),
     ]
     silent_from = None
     if not placed and choices.no_speech_token:
         # Decoders read the probability of silence at the position of <|startoftranscript|>.
-        tokens = [(vocabulary.start, False), (vocabulary.no_speech, True)]
+        tokens = [_Token(vocabulary.start), _Token(vocabulary.no_speech, learnt=True)]
     elif placed and choices.timestamps:
         tokens = list(prefix)
-        for utterance in placed:
-            tokens.append((vocabulary.timestamp(utterance.start), True))
-            if utterance.end is not None:
-                tokens += [(token, True) for token in encode(utterance.text)]
-                tokens.append((vocabulary.timestamp(utterance.end), True))
+        for said in placed:
+            ids = [vocabulary.timestamp(said.start)]
+            if said.end is not None:
+                ids += [*encode(said.text), vocabulary.timestamp(said.end)]
+            tokens += [_Token(token, True, said.source) for token in ids]
     else:
-        tokens = [*prefix, (vocabulary.no_timestamps, False)]
-        for utterance in placed:
-            if utterance.end is None:
-                silent_from = utterance.start * GRID_SECONDS
+        tokens = [*prefix, _Token(vocabulary.no_timestamps)]
+        for said in placed:
+            if said.end is None:
+                silent_from = said.start * GRID_SECONDS
             else:
-                tokens += [(token, True) for token in encode(utterance.text)]
-    tokens.append((vocabulary.end, True))
+                tokens += [_Token(token, True, said.source) for token in encode(said.text)]
+    tokens.append(_Token(vocabulary.end, learnt=True))
 
-    if previous_text and placed and choices.previous_text:
+    if previous and placed and choices.previous_text:
         room = min(MAX_PREVIOUS_TOKENS, MAX_TOKENS - len(tokens))
         if room >= MIN_PREVIOUS_ROOM:
             # The latest tokens, as decoders keep them.
-            previous = [vocabulary.previous, *encode(spaced(previous_text, language))[-room:]]
-            tokens = [(token, False) for token in previous] + tokens
+            prompt = _prompt(previous, language, choices.timestamps, vocabulary, encode)
+            tokens = [_Token(token) for token in [vocabulary.previous, *prompt[-room:]]] + tokens
 
-    ids = [token for token, _ in tokens]
-    labels = [token if loss else IGNORED for token, loss in tokens]
-    if len(ids) - 1 > MAX_TOKENS:
-        raise ValueError(f"a target of {len(ids) - 1} tokens; the decoder has {MAX_TOKENS}")
-    return Target(ids[:-1], labels[1:], silent_from)
+    if len(tokens) - 1 > MAX_TOKENS:
+        raise ValueError(f"a target of {len(tokens) - 1} tokens; the decoder has {MAX_TOKENS}")
+    return Target(
+        [token.id for token in tokens[:-1]],
+        [token.id if token.learnt else IGNORED for token in tokens[1:]],
+        [token.source for token in tokens[1:]],
+        silent_from,
+    )
+
+
+class _Token(NamedTuple):
+    """A token of a target, whether it carries loss, and the source of what it writes."""
+
+    id: int
+    learnt: bool = False
+    source: str = ""
+
+
+def _prompt(
+    previous: Utterance, language: str, timestamps: bool, vocabulary: Vocabulary, encode: Encode
+) -> list[int]:
+    """A prompt as decoders make it of what they wrote: with timestamps if they write them."""
+    tokens = encode(spaced(previous.text, language))
+    if not timestamps or previous.end is None:
+        return tokens
+    ticks = _tick(previous.start), _tick(previous.end)
+    return [vocabulary.timestamp(ticks[0]), *tokens, vocabulary.timestamp(ticks[1])]
 
 
 @dataclass(frozen=True)
@@ -229,6 +267,7 @@ class Placed:
     start: int
     end: int | None
     text: str
+    source: str
 
 
 def place(utterances: Sequence[Utterance], language: str) -> list[Placed]:
@@ -246,26 +285,18 @@ def place(utterances: Sequence[Utterance], language: str) -> list[Placed]:
         assert free is not None  # nothing is placed after an utterance that goes on
         start = min(_tick(utterance.start), LAST_TICK - 1)
         if utterance.end is None:
-            placed.append(Placed(max(start, free), None, ""))
+            placed.append(Placed(max(start, free), None, "", utterance.source))
             break
         end = max(_tick(utterance.end), start + 1)
         if start >= free:
-            placed.append(Placed(start, end, spaced(text, language)))
+            placed.append(Placed(start, end, spaced(text, language), utterance.source))
         elif free - start <= MAX_OVERLAP_TICKS and end > free:
-            placed.append(Placed(free, end, spaced(text, language)))
+            placed.append(Placed(free, end, spaced(text, language), utterance.source))
         else:
             last = placed.pop()
             joined = last.text + spaced(text, language)
-            placed.append(Placed(last.start, max(free, end), joined))
+            placed.append(replace(last, end=max(free, end), text=joined))
     return placed
-
-
-def target_tokens(utterances: Sequence[Utterance], language: str, encode: Encode) -> int:
-    """Decoder positions that a window takes with timestamps and without previous text."""
-    return 3 + sum(
-        1 if utterance.end is None else len(encode(utterance.text)) + 2
-        for utterance in place(utterances, language)
-    )
 
 
 def _tick(seconds: float) -> int:
@@ -274,5 +305,9 @@ def _tick(seconds: float) -> int:
 
 
 def spaced(text: str, language: str) -> str:
-    """An utterance's text as it is encoded: after a space, where the language has spaces."""
-    return text.strip() if language in UNSPACED else f" {text.strip()}"
+    """An utterance's text as it is encoded: NFC, after a space where the language has spaces.
+
+    A text cannot spell a control token.
+    """
+    text = unicodedata.normalize("NFC", text.strip()).replace("<|", "< |")
+    return text if language in UNSPACED else f" {text}"

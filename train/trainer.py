@@ -2,6 +2,7 @@
 
 RUN/run.json          resolved configuration, versions, state of the run, results
 RUN/metrics.jsonl     one line per step and per evaluation
+RUN/tensorboard/      the same as curves
 RUN/checkpoints/      the last two, each complete
 RUN/best-STEP/        the model that did best on dev so far
 RUN/model/            the result: the best on dev, or the last where there is no dev split
@@ -23,17 +24,28 @@ from typing import Any
 import torch
 
 from corpus.errors import UserError
-from train import checkpoint
+from corpus.pack import WINDOW_SECONDS
+from train import checkpoint, lora
 from train import model as models
+from train.augment import blank
+from train.average import Average
 from train.config import FitConfig, Plan
-from train.data import Batch, Material, Reader, Stream, collect, open_split
-from train.engine import Engine, Processes, joined_processes, new_engine
-from train.evaluate import Prediction, score, transcribe
+from train.data import Data, open_data, open_dev, take_over
+from train.engine import Engine, Inputs, Processes, joined_processes, new_engine
+from train.evaluate import Prediction, macro_wer, score, transcribe
+from train.logs import Log
+from train.loss import WhisperLoss
+from train.material import Window
+from train.optimiser import freeze
+from train.reader import Batch
+from train.targets import IGNORED
 
 FREE_TO_CHANGE = {"output", "eval_every", "save_every", "workers"}
 """Fields of the configuration that may differ when a run carries on: they do not change it."""
 
-EXTENDED = {"steps", "epochs", "warmup"}
+MANY_EPOCHS = 10
+
+EXTENDED = {"steps", "epochs", "passes", "warmup"}
 """Those that --resume may change."""
 
 
@@ -76,43 +88,52 @@ def _fit(
 ) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     whisper = models.load(config.model)
-    folders = [Path(folder) for folder in config.datasets]
-    rows = open_split(folders, "train")
-    with_dev = [folder for folder in folders if any(folder.glob("dev-*.parquet"))]
-    dev = open_split(with_dev, "dev") if with_dev else None
-    material = collect(
-        rows.remove_columns("audio"),
-        whisper.vocabulary,
-        whisper.encode,
-        repack=config.repack,
-        language_token=config.language_token,
-    )
-    if not material.whole and not material.clips:
-        raise UserError(f"nothing to train on in {', '.join(config.datasets)}")
-    stream = Stream(material, config.seed)
+    if processes.first:
+        take_over(config)
+    processes.wait()
+    data = open_data(config, whisper)
+    dev = open_dev(config)
     plan = config.plan(
-        epoch_windows=0 if config.steps else stream.count(config.epochs),
-        learning_rate=models.default_learning_rate(whisper.model),
+        epoch_windows=data.stream.count(1),
+        learning_rate=models.default_learning_rate(whisper.model)
+        * (lora.RATE_FACTOR if config.lora else 1.0),
         world=processes.world,
         on_gpu=processes.on_gpu,
     )
     if previous:
         _check_same(previous, config, plan, processes, resume=resume)
 
-    whisper.model.to(processes.device)
-    loss = models.WhisperLoss(whisper.model)
-    engine = new_engine(loss, config.deepspeed, plan, processes)
-    run = Run(config, plan, run_folder, whisper, engine, processes, dev)
-    run.start(material)
-    reader = Reader(
-        rows,
-        whisper.vocabulary,
-        whisper.encode,
-        seed=config.seed,
-        language_token=config.language_token,
-    )
-    run.train(stream, reader)
+    loss = prepare(whisper, config, sources=len(data.reader.sources)).to(processes.device)
+    engine = new_engine(loss, config, plan, processes)
+    run = Run(config, plan, run_folder, whisper, engine, processes, data, dev)
+    run.start()
+    if plan.passes > MANY_EPOCHS:
+        run.say(
+            f"warning: {plan.passes:.1f} passes over the data; beyond {MANY_EPOCHS} a model learns "
+            "it by heart: give fewer --steps, or more data"
+        )
+    run.train()
     return run.finish()
+
+
+def prepare(whisper: models.Whisper, config: FitConfig, *, sources: int) -> WhisperLoss:
+    """A model made ready to be trained as a configuration says, in its loss."""
+    model = whisper.model
+    models.set_dropout(model, config.dropout)
+    freeze(model, config.freeze)
+    if config.lora:
+        lora.add_lora(model, config.lora)
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    loss = WhisperLoss(
+        model,
+        sources=sources,
+        label_smoothing=config.label_smoothing,
+        stochastic_depth=config.stochastic_depth,
+    )
+    if config.compile:
+        models.compile_layers(model)
+    return loss
 
 
 @contextlib.contextmanager
@@ -136,7 +157,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def _asks_for(config: FitConfig, finished: dict[str, Any]) -> bool:
     """Whether a configuration asks for nothing else than what a finished run has done."""
     then = finished["config"]
-    asked = {**dataclasses.asdict(config), "datasets": list(config.datasets)}
+    asked = json.loads(json.dumps(dataclasses.asdict(config)))
     return all(
         value is None or name in FREE_TO_CHANGE or then.get(name) == value
         for name, value in asked.items()
@@ -154,16 +175,21 @@ class Run:
         whisper: models.Whisper,
         engine: Engine,
         processes: Processes,
+        data: Data,
         dev: Any,
     ) -> None:
         self.config, self.plan, self.folder, self.whisper = config, plan, folder, whisper
-        self.engine, self.processes, self.dev = engine, processes, dev
+        self.engine, self.processes, self.data, self.dev = engine, processes, data, dev
         self.log_mel = models.LogMel(whisper.feature_extractor).to(processes.device)
+        self.average = Average(whisper.model, config.ema) if config.ema else None
         self.step = 0
+        self.stale = 0
+        """Evaluations since the best."""
         self.best: dict[str, Any] | None = None
         self.record: dict[str, Any] = {}
+        self.log: Log | None = None
 
-    def start(self, material: Material) -> None:
+    def start(self) -> None:
         """Load the last checkpoint, if any, and write down what this run is."""
         found = checkpoint.latest(self.folder / "checkpoints")
         if found is not None:
@@ -175,31 +201,30 @@ class Run:
             "processes": self.processes.world,
             "device": _device_name(self.processes.device),
             "versions": _versions(),
-            "dropped": dict(material.dropped),
+            "dropped": self.data.dropped,
         }
         if self.processes.first:
             self.folder.mkdir(parents=True, exist_ok=True)
             checkpoint.write_json(self.folder / "run.json", self.record)
-            self._forget_after(self.step)
+            self.log = Log(self.folder, self.record["config"], self.step)
         told = {
             "engine": f"{self.engine.description} on {self.record['device']}",
-            "data": f"{len(material.whole)} windows as built, {len(material.clips)} segments to "
-            f"pack; left out: {dict(material.dropped) or 'none'}",
+            "data": _describe(self.data),
             "plan": f"{self.plan.steps} steps of {self.plan.batch_size} windows, learning rate "
             f"{self.plan.learning_rate:g}",
         }
         for name, text in told.items():
-            self._say(f"{name}: {text}")
+            self.say(f"{name}: {text}")
         if found is not None:
-            self._say(f"carrying on after step {self.step} of {self.plan.steps}")
+            self.say(f"carrying on after step {self.step} of {self.plan.steps}")
 
-    def train(self, stream: Stream, reader: Reader) -> None:
+    def train(self) -> None:
         """All remaining steps."""
         from torch.utils.data import DataLoader
         from tqdm import tqdm
 
-        plan, processes = self.plan, self.processes
-        order = stream.batches(
+        plan, processes, reader = self.plan, self.processes, self.data.reader
+        order = self.data.stream.batches(
             self.step,
             plan.steps,
             batch_size=plan.batch_size,
@@ -214,6 +239,9 @@ class Run:
                 collate_fn=reader.collate,
                 num_workers=plan.workers,
                 pin_memory=processes.on_gpu,
+                # Its own: it would take a number from the one that dropout draws from, and take
+                # another when a run carries on.
+                generator=torch.Generator(),
             )
         )
         bar = tqdm(
@@ -226,11 +254,13 @@ class Run:
         )
         self.whisper.model.train()
         with bar:
-            while self.step < plan.steps:
+            while self.step < plan.steps and not self._is_over():
                 metrics = self._one_step(batches)
                 bar.update()
                 bar.set_postfix(
-                    loss=f"{metrics['loss']:.3f}", rate=f"{metrics['learning_rate']:.2e}"
+                    loss=f"{metrics['loss']:.3f}",
+                    rate=f"{metrics['learning_rate']:.2e}",
+                    wait=f"{metrics['data_wait_share']:.0%}",
                 )
                 last = self.step == plan.steps
                 if last or (plan.eval_every and self.step % plan.eval_every == 0):
@@ -238,7 +268,14 @@ class Run:
                 if last or (plan.save_every and self.step % plan.save_every == 0):
                     self._save()
 
-    def _one_step(self, batches: Iterator[Batch]) -> dict[str, float]:
+    def _is_over(self) -> bool:
+        """Whether dev has not got better for too long."""
+        over = 0 < self.config.patience <= self.stale
+        if over:
+            self.say(f"stopped: no better dev WER in {self.stale} evaluations")
+        return over
+
+    def _one_step(self, batches: Iterator[Batch]) -> dict[str, Any]:
         began = time.perf_counter()
         micro_batches = [next(batches) for _ in range(self.plan.accumulate)]
         waited = time.perf_counter() - began
@@ -246,30 +283,52 @@ class Run:
             sum(batch.tokens for batch in micro_batches),
             sum(batch.seconds for batch in micro_batches),
         )
-        device = self.processes.device
-        inputs = [
-            (
-                self.log_mel(batch.pcm.to(device, non_blocking=True)).to(self.whisper.model.dtype),
-                batch.decoder_input_ids.to(device, non_blocking=True),
-                batch.labels.to(device, non_blocking=True),
-            )
-            for batch in micro_batches
-        ]
-        loss_sum, norm = self.engine.step(inputs, tokens)
-        (loss_sum,) = self.processes.sum(loss_sum)
+        sums, norm = self.engine.step(map(self._inputs, micro_batches), tokens)
+        learnt = torch.cat([batch.sources[batch.labels != IGNORED] for batch in micro_batches])
+        counts = torch.bincount(learnt, minlength=len(sums))
+        totals = self.processes.sum(*sums.tolist(), *counts.tolist())
+        losses, labels = totals[: len(sums)], totals[len(sums) :]
         elapsed = time.perf_counter() - began
         metrics = {
             "step": self.step + 1,
-            "loss": loss_sum / tokens,
+            "loss": sum(losses) / tokens,
             "learning_rate": self.plan.rate(self.step),
             "gradient_norm": norm,
             "seconds": elapsed,
-            "seconds_waiting_for_data": waited,
-            "audio_seconds_per_second": seconds / elapsed,
+            "data_wait_share": waited / elapsed,
+            "audio_hours_per_hour": seconds / elapsed,
+            "tokens_per_second": tokens / elapsed,
+            "fill": seconds / (WINDOW_SECONDS * self.plan.batch_size),
+            "loss_by_source": {
+                source: loss / count
+                for source, loss, count in zip(
+                    self.data.reader.sources, losses, labels, strict=True
+                )
+                if source and count
+            },
         }
         self.step += 1
+        if self.average is not None:
+            self.average.update(self.step)
         self._log(metrics)
         return metrics
+
+    def _inputs(self, batch: Batch) -> Inputs:
+        """A micro-batch on the device, its spectrogram made there."""
+
+        def move(tensor: Any) -> Any:
+            return tensor.to(self.processes.device, non_blocking=True)
+
+        features = self.log_mel(move(batch.pcm))
+        if self.config.spec_augment:
+            features = blank(features, move(batch.masks))
+        return (
+            features.to(self.whisper.model.dtype),
+            move(batch.decoder_input_ids),
+            move(batch.labels),
+            move(batch.sources),
+            move(batch.kept),
+        )
 
     def _evaluate(self) -> None:
         """Word error rate of free-running decoding on dev; each process takes a share of rows."""
@@ -277,39 +336,64 @@ class Run:
             return
         began = time.perf_counter()
         share = range(self.processes.rank, len(self.dev), self.processes.world)
-        self.whisper.model.eval()
-        mine: list[Prediction] = list(
-            transcribe(
-                self.whisper, self.dev.select(share), language_token=self.config.language_token
+        with self._result() as (whisper, state):
+            whisper.model.eval()
+            mine: list[Prediction] = list(
+                transcribe(
+                    whisper, self.dev.select(share), language_token=self.config.language_token
+                )
             )
-        )
-        self.whisper.model.train()
-        predictions = [p for part in self.processes.gather(mine) for p in part]
-        rates = score(predictions)["normalised"]
-        metrics = {"dev_wer": rates["wer"], "dev_cer": rates["cer"]}
-        self._log({"step": self.step, **metrics, "seconds": time.perf_counter() - began})
-        self._say(f"step {self.step}: dev WER {rates['wer']:.2%}, CER {rates['cer']:.2%}")
-        if self.best is None or rates["wer"] < self.best["dev_wer"]:
-            self.best = {"step": self.step, **metrics}
-            if self.processes.first:
-                target = self.folder / f"best-{self.step:08d}"
-                models.save(self.whisper, target)
-                for old in self.folder.glob("best-*"):
-                    if old != target:
-                        shutil.rmtree(old)
+            self.whisper.model.train()
+            predictions = [p for part in self.processes.gather(mine) for p in part]
+            rates = score(predictions)["normalised"]
+            metrics = {
+                "dev_wer": rates["wer"],
+                "dev_cer": rates["cer"],
+                "dev_macro_wer": macro_wer(predictions),
+            }
+            self._log({"step": self.step, **metrics, "seconds": time.perf_counter() - began})
+            self.say(f"step {self.step}: dev WER {rates['wer']:.2%}, CER {rates['cer']:.2%}")
+            self.stale += 1
+            if self.best is None or metrics["dev_macro_wer"] < self.best["dev_macro_wer"]:
+                self.best = {"step": self.step, **metrics}
+                self.stale = 0
+                if self.processes.first:
+                    target = self.folder / f"best-{self.step:08d}"
+                    models.save(self.whisper, target, state)
+                    for old in self.folder.glob("best-*"):
+                        if old != target:
+                            shutil.rmtree(old)
+
+    @contextlib.contextmanager
+    def _result(self) -> Iterator[tuple[models.Whisper, dict[str, Any] | None]]:
+        """A whole model with what would be the result now, and its weights if they are elsewhere.
+
+        Decoding never meets a model that is divided among the processes: each of its steps would
+        gather all weights anew.
+        """
+        with self.average.in_place() if self.average else contextlib.nullcontext():
+            state = self.engine.whole_model()
+            if state is None:
+                yield self.whisper, None
+            else:
+                yield models.copy_with(self.whisper, state, self.processes.device), state
 
     def _save(self) -> None:
         def save_part(folder: Path) -> None:
             self.engine.save(folder)
             torch.save(_random_state(self.processes), folder / f"random-{self.processes.rank}.pt")
+            if self.average and self.processes.first:
+                torch.save(self.average.state(), folder / "average.pt")
 
-        state = {"step": self.step, "best": self.best}
+        state = {"step": self.step, "best": self.best, "stale": self.stale}
         checkpoint.write(self.folder / "checkpoints", self.step, save_part, state, self.processes)
 
     def _load(self, found: Path) -> None:
         state = checkpoint.read_state(found)
-        self.step, self.best = state["step"], state["best"]
+        self.step, self.best, self.stale = state["step"], state["best"], state["stale"]
         self.engine.load(found)
+        if self.average is not None:
+            self.average.load(torch.load(found / "average.pt", weights_only=True))
         random_state = torch.load(found / f"random-{self.processes.rank}.pt", weights_only=True)
         torch.set_rng_state(random_state["cpu"])
         if self.processes.on_gpu:
@@ -318,34 +402,39 @@ class Run:
     def finish(self) -> dict[str, Any]:
         """Put the result in RUN/model and mark the run as finished."""
         self.record |= {"status": "finished", "steps": self.step, "best": self.best}
-        if self.processes.first:
-            model = self.folder / "model"
-            for best in self.folder.glob("best-*"):
-                models.replace_folder(best, model)
-            if self.best is None or not model.exists():
-                models.save(self.whisper, model)
-            checkpoint.write_json(self.folder / "run.json", self.record)
+        model = self.folder / "model"
+        with self._result() as (_, state):
+            if self.processes.first:
+                for best in self.folder.glob("best-*"):
+                    models.replace_folder(best, model)
+                if self.best is None or not model.exists():
+                    models.save(self.whisper, model, state)
+                checkpoint.write_json(self.folder / "run.json", self.record)
+        if self.log is not None:
+            self.log.close()
         self.processes.wait()
         return self.record
 
-    def _say(self, message: str) -> None:
+    def say(self, message: str) -> None:
+        """Tell the person at the terminal, past the progress bar."""
         from tqdm import tqdm
 
         if self.processes.first:
             tqdm.write(message, file=sys.stderr)  # does not break the progress bar
 
-    def _log(self, metrics: dict[str, float]) -> None:
-        if self.processes.first:
-            with (self.folder / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(metrics) + "\n")
+    def _log(self, metrics: dict[str, Any]) -> None:
+        if self.log is not None:
+            self.log.write(metrics)
 
-    def _forget_after(self, step: int) -> None:
-        """Drop the metrics of steps that will be done again."""
-        path = self.folder / "metrics.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-        # A kill may have cut the last line short.
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
-        checkpoint.write_text(path, "".join(f"{line}\n" for line in kept))
+
+def _describe(data: Data) -> str:
+    """What is trained on, in a line."""
+    items = [item for material in data.materials for item in material.items]
+    whole = sum(isinstance(item, Window) for item in items)
+    return (
+        f"{whole} windows as built, {len(items) - whole} segments to pack; "
+        f"left out: {data.dropped or 'none'}"
+    )
 
 
 def _read_run(folder: Path) -> dict[str, Any]:

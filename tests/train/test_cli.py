@@ -1,5 +1,6 @@
 """The command line: help at once, one-line errors, JSON for machines."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from train.cli import main
+from train.rows import read_flac
 
 Train = Callable[..., tuple[int, str, str]]
 
@@ -39,7 +41,7 @@ def test_help_needs_no_heavy_library() -> None:
 
 
 def test_every_command_has_help_with_an_example(train: Train) -> None:
-    for command in ("fit", "evaluate", "export"):
+    for command in ("fit", "plan", "autobatch", "inspect", "evaluate", "export"):
         code, out, _ = train(command, "--help")
         assert code == 0
         assert f"train {command} " in out.split("Examples:")[1]
@@ -58,6 +60,54 @@ def test_wrong_input_is_one_line_and_exit_code_1(
         assert (code, out) == (1, "")
         assert err.startswith("error: ")
         assert len(err.splitlines()) == 1
+
+
+def test_inspect_shows_what_is_given_and_what_is_learnt(
+    train: Train, tmp_path: Path, tiny_model: Path, dataset: Path
+) -> None:
+    arguments = ["inspect", str(dataset), "--model", str(tiny_model), "-n", "6"]
+    arguments += ["--set", "repack=false"]
+    code, out, _ = train(*arguments, "--audio", str(tmp_path / "listen"), "--json")
+    assert code == 0
+    windows = json.loads(out)
+    assert len(windows) == 6
+    for window in windows:
+        parts = window["parts"]
+        kinds = [kind for kind, _ in parts]
+        assert kinds[0] == "given"
+        assert all(before != after for before, after in itertools.pairwise(kinds))
+        said = "".join(text for _, text in parts)
+        assert said.startswith(("<|startoftranscript|>", "<|startofprev|>"))
+        assert parts[-1][1].endswith("<|endoftext|>")
+        learnt = "".join(text for kind, text in parts if kind == "learnt")
+        assert learnt.startswith("<|en|>")
+        assert "transcribe" not in learnt
+        pcm = read_flac(Path(window["audio"]).read_bytes())
+        assert pcm.size == 480_000
+        assert pcm[round(window["seconds"] * 16_000) :].any() == 0
+
+    code, out, _ = train(*arguments)
+    assert code == 0
+    assert "  learnt  <|en|>" in out
+    code, _, err = train(*arguments, "--audio", str(tmp_path / "listen"))
+    assert code == 1
+    assert "not empty" in err
+
+
+def test_plan_tells_hours_licences_steps_and_memory(
+    train: Train, tiny_model: Path, dataset: Path
+) -> None:
+    code, out, _ = train("plan", str(dataset), "--model", str(tiny_model), "--gpus", "2")
+    assert code == 0
+    for told in ("CC0-1.0", "windows an epoch", "steps", "1 micro-batches of 8", "GiB"):
+        assert told in out
+
+
+def test_autobatch_tells_what_to_give_to_fit(train: Train, tiny_model: Path) -> None:
+    options = ["--set", "batch_size=2", "--set", "deepspeed=none"]
+    code, out, _ = train("autobatch", "--model", str(tiny_model), *options)
+    assert code == 0
+    assert "next: train fit ... --micro-batch " in out
 
 
 def test_wrong_usage_is_exit_code_2(train: Train, tiny_model: Path) -> None:

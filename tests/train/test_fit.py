@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -13,8 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from corpus.errors import UserError
 from train.config import FitConfig
@@ -86,7 +87,10 @@ def zero2(tmp_path_factory: pytest.TempPathFactory, config: Callable[..., FitCon
 def assert_equal_steps(run: Path, reference: Path) -> None:
     """Loss and gradient norm: by Adam and clipping the loss alone would hide a wrong scale."""
     for name, tolerance in (("loss", 2e-5), ("gradient_norm", 1e-4)):
-        assert metrics(run, name) == pytest.approx(metrics(reference, name), abs=tolerance)
+        ours, theirs = metrics(run, name), metrics(reference, name)
+        assert ours[0] == pytest.approx(theirs[0], rel=1e-5)
+        # From the second step on Adam has made more of what rounding left.
+        assert ours == pytest.approx(theirs, abs=tolerance)
 
 
 def test_deepspeed_makes_the_steps_of_plain_torch(plain: Path, zero2: Path) -> None:
@@ -96,40 +100,99 @@ def test_deepspeed_makes_the_steps_of_plain_torch(plain: Path, zero2: Path) -> N
     assert_equal_steps(zero2, plain)
 
 
+@pytest.mark.parametrize("deepspeed", ["zero1", "zero2-offload", "zero3"])
+def test_every_stage_makes_the_steps_of_plain_torch(
+    deepspeed: str, plain: Path, tmp_path: Path, config: Callable[..., FitConfig]
+) -> None:
+    fit(config(tmp_path / "run", deepspeed=deepspeed))
+    assert_equal_steps(tmp_path / "run", plain)
+    # What is evaluated and saved is the whole model, at whatever stage it was trained.
+    assert metrics(tmp_path / "run", "dev_wer") == metrics(plain, "dev_wer")
+    ours, theirs = (
+        load_file(run / "model" / "model.safetensors") for run in (tmp_path / "run", plain)
+    )
+    assert ours.keys() == theirs.keys()
+    for name, weight in theirs.items():
+        torch.testing.assert_close(ours[name], weight, rtol=1e-3, atol=1e-4)
+
+
 def test_a_finished_training_leaves_no_process_group_to_crash_the_exit(zero2: Path) -> None:
     assert json.loads((zero2 / "run.json").read_text())["status"] == "finished"
     assert not torch.distributed.is_initialized()
 
 
+@pytest.mark.parametrize("stage", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_two_processes_make_the_steps_of_one(
-    plain: Path, tmp_path: Path, config: Callable[..., FitConfig]
+    stage: int, plain: Path, tmp_path: Path, config: Callable[..., FitConfig]
 ) -> None:
     run = tmp_path / "run"
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    process = start([*launcher, *command(config(run, micro_batch=1))])
+    process = start([*launcher, *command(config(run, deepspeed=f"zero{stage}", micro_batch=1))])
     log, _ = process.communicate(timeout=300)
     assert process.returncode == 0, log
-    assert "DeepSpeedEngine, ZeRO stage 2, world size 2" in log
+    assert f"DeepSpeedEngine, ZeRO stage {stage}, world size 2" in log
     assert_equal_steps(run, plain)
 
 
-def test_a_killed_run_carries_on_as_if_nothing_had_been(
-    zero2: Path, tmp_path: Path, config: Callable[..., FitConfig]
+ALL_THAT_IS_DRAWN = [
+    *("--recipe", "large-v2", "--set", "dropout=0.1", "--set", "speed=0.5", "--set", "noise=0.5"),
+    *("--set", "label_smoothing=0.1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("processes", "deepspeed", "options"),
+    [
+        (1, "none", []),
+        (1, "zero2", ["--set", "streaming=true"]),
+        pytest.param(2, "zero2", [], marks=pytest.mark.slow),
+        pytest.param(2, "zero2", ["--set", "streaming=true"], marks=pytest.mark.slow),
+        pytest.param(2, "zero3", [], marks=pytest.mark.slow),
+    ],
+    ids=["plain", "streamed", "two processes", "two processes, streamed", "sharded"],
+)
+def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
+    processes: int,
+    deepspeed: str,
+    options: list[str],
+    dataset: Path,
+    tmp_path: Path,
+    config: Callable[..., FitConfig],
 ) -> None:
-    killed = config(tmp_path / "run")
-    process = start(command(killed))
-    checkpoint = tmp_path / "run" / "checkpoints" / "step-00000002"
+    # Without a dev split the result is the last model.
+    shutil.copytree(dataset, tmp_path / "data", ignore=shutil.ignore_patterns("dev-*"))
+
+    def arguments(run: str) -> list[str]:
+        settings = dataclasses.replace(
+            config(tmp_path / run, deepspeed=deepspeed, micro_batch=4 // processes),
+            datasets=(str(tmp_path / "data"),),
+        )
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        return [
+            *(launcher if processes > 1 else []),
+            *command(settings),
+            *ALL_THAT_IS_DRAWN,
+            *options,
+        ]
+
+    def finish(run: str) -> tuple[bytes, list[float]]:
+        process = start(arguments(run))
+        log, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, log
+        model = tmp_path / run / "model" / "model.safetensors"
+        return model.read_bytes(), metrics(tmp_path / run, "loss")
+
+    undisturbed = finish("undisturbed")
+    process = start(arguments("killed"))
+    checkpoint = tmp_path / "killed" / "checkpoints" / "step-00000002"
     while not checkpoint.exists():
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    for victim in [*psutil.Process(process.pid).children(recursive=True), process]:
+        victim.kill()  # SIGKILL
     process.communicate()
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "running"
-
-    record = fit(killed)
-    assert record["status"] == "finished"
-    for name in ("loss", "gradient_norm", "learning_rate", "dev_wer"):
-        assert metrics(tmp_path / "run", name) == metrics(zero2, name)
+    assert json.loads((tmp_path / "killed" / "run.json").read_text())["status"] == "running"
+    assert finish("killed") == undisturbed
 
 
 def test_a_run_folder_tells_what_was_run(zero2: Path) -> None:
@@ -140,7 +203,11 @@ def test_a_run_folder_tells_what_was_run(zero2: Path) -> None:
     assert {"torch", "deepspeed", "transformers"} <= record["versions"].keys()
     first = json.loads((zero2 / "metrics.jsonl").read_text().splitlines()[0])
     assert first["step"] == 1
-    assert first["audio_seconds_per_second"] > 0
+    assert first["audio_hours_per_hour"] > 0
+    assert 0 <= first["data_wait_share"] < 1
+    assert 0 < first["fill"] <= 1
+    assert first["loss_by_source"].keys() <= {"tones", "beeps"}
+    assert list((zero2 / "tensorboard").iterdir())
     assert (zero2 / "model" / "model.safetensors").exists()
     kept = sorted(path.name for path in (zero2 / "checkpoints").iterdir())
     assert kept == ["step-00000004", "step-00000006"]

@@ -7,9 +7,9 @@ import pytest
 
 from corpus.dataset import LabelledSegment, window_row, write_dataset
 from train.config import FitConfig
-from train.data import read_flac
 from train.evaluate import evaluate
 from train.export import to_ctranslate2
+from train.rows import read_flac
 from train.trainer import fit
 
 SEGMENTS = 8

@@ -25,7 +25,7 @@ def test_log_mel_equals_the_feature_extractors(mels: int) -> None:
     ).input_features
     ours = models.LogMel(extractor)(torch.from_numpy(pcm))
     assert ours.shape == (3, mels, 3000)
-    assert (ours - expected).abs().max() < 1e-4
+    assert (ours - expected).abs().max() < 1e-5
 
 
 def test_a_saved_model_is_ready_for_other_programs(tiny_model: Path, tmp_path: Path) -> None:
@@ -50,12 +50,6 @@ def test_a_saved_model_is_ready_for_other_programs(tiny_model: Path, tmp_path: P
     assert not getattr(generation, "forced_decoder_ids", None)
     for ours, theirs in zip(whisper.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
-
-
-def test_a_text_cannot_spell_a_control_token(tiny_model: Path) -> None:
-    whisper = models.load(str(tiny_model))
-    ids = whisper.encode(" one <|endoftext|> <|0.00|> two")
-    assert max(ids) < whisper.vocabulary.end
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/model", "a/b/c"])

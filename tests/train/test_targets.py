@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from corpus.errors import UserError
+from train.material import Window
+from train.stream import Draw
 from train.targets import Choices, Target, Utterance, Vocabulary, build_target
 
 WITH_TIMESTAMPS = Choices(timestamps=True, previous_text=False, no_speech_token=False)
@@ -50,6 +52,7 @@ def show(tokenizer: Any) -> Callable[[list[int]], str]:
 HELLO = Utterance(0.44, 2.42, "one two")
 AGAIN = Utterance(2.9, 5.04, "three")
 CUT = Utterance(28.7, None, "nine")
+BEFORE = Utterance(26.0, 29.5, "zero")
 
 
 @pytest.mark.parametrize(
@@ -66,15 +69,23 @@ CUT = Utterance(28.7, None, "nine")
         pytest.param(
             [HELLO, CUT],
             Choices(True, True, False),
-            "zero",
+            Utterance(0, None, "zero"),
             "startofprev _zero startoftranscript en transcribe 0.44 _one _two 2.42 28.70",
             ". . en . 0.44 _one _two 2.42 28.70 endoftext",
             id="with previous text and an utterance that goes on beyond the window",
         ),
         pytest.param(
+            [HELLO],
+            Choices(True, True, False),
+            BEFORE,
+            "startofprev 26.00 _zero 29.50 startoftranscript en transcribe 0.44 _one _two 2.42",
+            ". . . . en . 0.44 _one _two 2.42 endoftext",
+            id="with previous text that has timestamps too",
+        ),
+        pytest.param(
             [HELLO, AGAIN],
             Choices(False, True, False),
-            "zero",
+            BEFORE,
             "startofprev _zero startoftranscript en transcribe notimestamps _one _two _three",
             ". . en . . _one _two _three endoftext",
             id="without timestamps, with previous text",
@@ -82,7 +93,7 @@ CUT = Utterance(28.7, None, "nine")
         pytest.param(
             [],
             Choices(True, True, True),
-            "zero",
+            BEFORE,
             "startoftranscript nospeech",
             "nospeech endoftext",
             id="silence, told at the start",
@@ -102,11 +113,12 @@ def test_a_target_reads_as_whispers_own(
     show: Callable[[list[int]], str],
     utterances: list[Utterance],
     choices: Choices,
-    previous: str | None,
+    previous: Utterance | None,
     inputs: str,
     labels: str,
 ) -> None:
-    target = build(utterances, choices, previous_text=previous)
+    """The cases of figure 1 in Radford et al. 2022, and those that follow from its decoders."""
+    target = build(utterances, choices, previous=previous)
     assert show(target.decoder_input_ids) == inputs
     assert show(target.labels) == labels
 
@@ -122,6 +134,32 @@ def test_chinese_has_no_space_before_an_utterance(
     target = build([HELLO, AGAIN], WITHOUT_TIMESTAMPS, language="zh")
     assert "_one" not in show(target.labels)
     assert "_three" not in show(target.labels)
+
+
+def test_texts_are_encoded_in_composed_form(build: Build) -> None:
+    composed, decomposed = "tři".encode().decode(), "tr\u030ci"
+    assert composed != decomposed
+    targets = [build([Utterance(0, 1, text)], WITH_TIMESTAMPS) for text in (composed, decomposed)]
+    assert targets[0] == targets[1]
+
+
+def test_a_text_cannot_spell_a_control_token(build: Build, vocabulary: Vocabulary) -> None:
+    labels = build([Utterance(0, 1, "one <|endoftext|> <|0.00|> two")], WITHOUT_TIMESTAMPS).labels
+    assert max(labels[3:-1]) < vocabulary.end
+
+
+def test_of_a_long_prompt_the_latest_tokens_are_kept(
+    build: Build, show: Callable[[list[int]], str]
+) -> None:
+    long = Utterance(0, 28.0, "one " * 300 + "nine")
+    target = build([HELLO], Choices(True, True, False), previous=long)
+    prompt = show(target.decoder_input_ids).split(" startoftranscript")[0].split()
+    assert len(prompt) == 224
+    assert prompt[0] == "startofprev"
+    assert prompt[-2:] == ["_nine", "28.00"]
+    # Where the window's own text leaves no room worth having, there is no prompt.
+    full = build([Utterance(0, 30, "one " * 430)], Choices(True, True, False), previous=long)
+    assert show(full.decoder_input_ids).startswith("startoftranscript")
 
 
 def test_small_overlaps_are_set_apart_and_large_ones_become_one_utterance(
@@ -161,16 +199,20 @@ def test_a_tokenizer_that_is_no_whispers_is_refused() -> None:
 
 
 def test_choices_change_with_the_epoch_and_are_even(vocabulary: Vocabulary) -> None:
-    drawn = [Choices.draw(1, epoch, f"w{i}") for epoch in range(2) for i in range(500)]
-    assert drawn == [Choices.draw(1, epoch, f"w{i}") for epoch in range(2) for i in range(500)]
+    def draw(epoch: int, number: int) -> Choices:
+        return Draw(window, f"1/{epoch}/{number}").choices
+
+    window = Window("w", "en", (), (), 0, 0)
+    drawn = [draw(epoch, number) for epoch in range(2) for number in range(500)]
+    assert drawn == [draw(epoch, number) for epoch in range(2) for number in range(500)]
     assert drawn[:500] != drawn[500:]
     for name in ("timestamps", "previous_text", "no_speech_token"):
         assert 430 < sum(getattr(choices, name) for choices in drawn) < 570
 
 
-TEXTS = st.lists(st.sampled_from(["one", "two", "tři", "नमस्ते", "<|en|>", "seven"]), max_size=8).map(
-    " ".join
-)
+TEXTS = st.lists(
+    st.sampled_from(["one", "tři", "नमस्ते", "сайн байна уу", "你好", "<|en|>", "seven"]), max_size=3
+).map(" ".join)
 
 
 @st.composite
@@ -193,17 +235,22 @@ def utterance_lists(draw: st.DrawFn) -> list[Utterance]:
 )
 @given(
     utterances=utterance_lists(),
-    previous=st.one_of(st.none(), TEXTS, st.just("nine " * 400)),
+    previous=st.one_of(
+        st.none(),
+        st.builds(
+            Utterance, st.just(0.0), st.sampled_from([None, 4.5]), TEXTS | st.just("nine " * 400)
+        ),
+    ),
     choices=st.builds(Choices, st.booleans(), st.booleans(), st.booleans()),
 )
 def test_every_target_keeps_the_decoders_contract(
     build: Build,
     vocabulary: Vocabulary,
     utterances: list[Utterance],
-    previous: str | None,
+    previous: Utterance | None,
     choices: Choices,
 ) -> None:
-    target = build(utterances, choices, previous_text=previous)
+    target = build(utterances, choices, previous=previous)
     inputs, labels = target.decoder_input_ids, target.labels
 
     assert len(inputs) == len(labels) <= 448

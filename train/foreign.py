@@ -1,0 +1,127 @@
+"""Takes over data sets that `corpus build` did not make: any of Hugging Face's with audio and text.
+
+A clip becomes a row with one segment, decoded once and kept as FLAC, so training reads, packs and
+streams it like any other, whatever format and rate it came in. It lies in the user's cache, under a
+name that changes when the data set does. What has to be judged, cut or divided into train and test
+first goes through `corpus import hf`.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from corpus.audio import SAMPLE_RATE, MediaError, decode
+from corpus.console import progress, say
+from corpus.dataset import LabelledSegment, Row, window_row, write_dataset
+from corpus.errors import UserError
+from corpus.pack import WINDOW_SECONDS
+from corpus.sources.hf import DataSet, Example, guess_columns, our_split, row_language
+from corpus.text import clean_transcript
+
+
+def as_dataset(name: str, language: str | None = None) -> str:
+    """A dataset of ours as it is, or else the folder of what was taken over.
+
+    Args:
+        name: a folder, an address of Parquet files, or a name of the Hub.
+        language: of rows that do not tell theirs.
+
+    Raises:
+        UserError: it is no data set, a row's language is not known, or no clip can be used.
+    """
+    if "://" in name or _is_ours(Path(name)):
+        return name
+    folder = _cache() / f"{Path(name).name}-{_fingerprint(name, language)}"
+    if not (folder / "manifest.json").exists():
+        _take_over(DataSet(name), language, folder)
+    return str(folder)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder holds what `corpus build` makes, by a column that nobody else has."""
+    shards = sorted(folder.glob("*-?????-of-?????.parquet"))
+    try:
+        return any("segments" in pq.read_schema(shard).names for shard in shards[:1])
+    except (OSError, pa.ArrowInvalid):
+        return True  # to be told as what it is: a damaged file
+
+
+def _cache() -> Path:
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "whisper-harvest" / "datasets"
+
+
+def _fingerprint(name: str, language: str | None) -> str:
+    """Of where a data set is, what language it is said to be in, and the state of its files."""
+    digest = hashlib.sha256(f"{Path(name).resolve()}\n{name}\n{language}".encode())
+    for path in sorted(Path(name).rglob("*")):
+        if path.is_file():
+            state = path.stat()
+            digest.update(f"\n{path}\t{state.st_size}\t{state.st_mtime_ns}".encode())
+    return digest.hexdigest()[:12]
+
+
+def _take_over(source: DataSet, language: str | None, folder: Path) -> None:
+    columns = guess_columns(source.column_names())
+    card = source.card()
+    languages = [language] if language else list(card.languages)
+    left_out: Counter[str] = Counter()
+
+    def rows(split: str) -> Iterator[Row]:
+        names = [name for name in source.splits if our_split(name) == split]
+        if not names:
+            return
+        examples = source.examples(columns, only=names)
+        for example in progress(examples, desc=f"take over {source.name}, {split}", unit="clip"):
+            row = _row(example)
+            if isinstance(row, str):
+                left_out[row] += 1
+            else:
+                yield row
+
+    def _row(example: Example) -> Row | str:
+        spoken = language or row_language(example.language)
+        if spoken is None:
+            if len(languages) != 1:
+                raise UserError(
+                    f"{source.name} does not tell its language; give it with --set language=cs"
+                )
+            (spoken,) = languages
+        if example.problem:
+            return "audio that cannot be read"
+        try:
+            pcm = decode(example.audio)
+        except MediaError:
+            return "audio that cannot be decoded"
+        if not 0 < pcm.size <= WINDOW_SECONDS * SAMPLE_RATE:
+            return "longer than 30 s" if pcm.size else "no audio"
+        segment = LabelledSegment(
+            pcm,
+            clean_transcript(example.text),
+            example.speaker,
+            source.name,
+            f"{source.name}:{example.name}",
+            card.licence or "unknown",
+            "release",
+            redistributable=False,
+            cut_before=False,
+            cut_after=False,
+        )
+        return window_row(example.name, [segment], language=spoken)
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    write_dataset(
+        folder,
+        {split: rows(split) for split in ("train", "dev", "test")},
+        readme=f"# {source.name}\n\nTaken over for training; made by others.\n",
+        attribution=f"{source.name}: {card.licence or 'licence unknown'}\n",
+        manifest={"taken_over": source.name, "left_out": left_out},
+    )
+    if left_out:
+        told = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        say(f"{source.name}: left out {told}")
