@@ -24,7 +24,9 @@ EVALUATE_EXAMPLES = """Examples:
 
   train evaluate openai/whisper-small ws/datasets/v1
 
-  train evaluate ws/runs/v1-whisper-small ws/datasets/v1 --split dev --output predictions.jsonl
+  train evaluate ws/runs/v1-whisper-small ws/datasets/v1 ws/datasets/english --timestamps
+
+  train evaluate ws/runs/v1-whisper-small ws/datasets/v1 --long-form --output predictions.jsonl
 """
 
 EXPORT_EXAMPLES = """Examples:
@@ -140,52 +142,55 @@ def fit(
     print(f"next: train evaluate {settings.output} {settings.datasets[0]}")
 
 
+DatasetsArgument = Annotated[list[Path], typer.Argument(help="Folders that `corpus build` made.")]
+SplitOption = Annotated[str, typer.Option(help="train, dev or test; train shows fit, not quality.")]
+DetectOption = Annotated[
+    bool, typer.Option("--detect-language", help="Let the model detect the language of each row.")
+]
+TimestampsOption = Annotated[
+    bool, typer.Option("--timestamps", help="Decode with timestamps, and judge them.")
+]
+LongFormOption = Annotated[
+    bool,
+    typer.Option("--long-form", help="Transcribe whole recordings, as faster-whisper does."),
+]
+BatchOption = Annotated[int, typer.Option(help="Rows decoded at a time.", min=1)]
+
+
 @app.command(epilog=EVALUATE_EXAMPLES)
 def evaluate(
     model: Annotated[str, typer.Argument(help="A model's folder, a run, or a name on the Hub.")],
-    dataset: Annotated[Path, typer.Argument(help="Folder that `corpus build` made.")],
-    split: Annotated[
-        str, typer.Option(help="train, dev or test; train shows fit, not quality.")
-    ] = "test",
+    datasets: DatasetsArgument,
+    split: SplitOption = "test",
     output: Annotated[
         Path | None, typer.Option(help="Write the predictions here, as JSON lines.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Rows decoded at a time.")] = 8,
+    timestamps: TimestampsOption = False,
+    long_form: LongFormOption = False,
+    detect_language: DetectOption = False,
     language_token: LanguageTokenOption = None,
+    batch_size: BatchOption = 8,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Transcribe a split and report WER and CER, as a whole and per source."""
+    """Transcribe a split and report WER and CER with intervals, by source, and what went wrong."""
     from train.evaluate import evaluate as evaluate_model
+    from train.evaluate import print_evaluation
+    from train.predict import Decoding
 
-    result = evaluate_model(
-        model,
-        dataset,
+    how = Decoding(
         split=split,
-        output=output,
         language_token=language_token,
+        detect_language=detect_language,
+        timestamps=timestamps,
+        long_form=long_form,
         batch_size=batch_size,
     )
+    result = evaluate_model(model, datasets, how, output)
     if as_json:
         console.print_json(result)
-        return
-    parts = {**result["sources"], "all": result}
-    console.print_table(
-        f"{model} on {dataset} ({split})",
-        ["source", "rows", "words", "WER %", "CER %", "WER % as written", "CER % as written"],
-        [
-            [
-                name,
-                part["rows"],
-                part["normalised"]["words"],
-                100 * part["normalised"]["wer"],
-                100 * part["normalised"]["cer"],
-                100 * part["written"]["wer"],
-                100 * part["written"]["cer"],
-            ]
-            for name, part in parts.items()
-        ],
-    )
+    else:
+        print_evaluation(result)
 
 
 @app.command(epilog=EXPORT_EXAMPLES)
@@ -202,9 +207,9 @@ def export(
     """Convert a run's model for CTranslate2 and check that it transcribes."""
     if to != "ct2":
         raise typer.BadParameter(f"{to!r} is not known; known is ct2", param_hint="--to")
-    from train.export import to_ctranslate2
+    from train.export import export as export_model
 
-    folder = to_ctranslate2(run, output, quantization)
+    folder = export_model(run, to, output, quantization)
     if as_json:
         console.print_json({"output": str(folder), "quantization": quantization})
     else:

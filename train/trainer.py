@@ -28,7 +28,8 @@ from train import model as models
 from train.config import FitConfig, Plan
 from train.data import Batch, Material, Reader, Stream, collect, open_split
 from train.engine import Engine, Processes, joined_processes, new_engine
-from train.evaluate import Prediction, score, transcribe
+from train.evaluate import score
+from train.predict import Prediction, transcribe
 
 FREE_TO_CHANGE = {"output", "eval_every", "save_every", "workers"}
 """Fields of the configuration that may differ when a run carries on: they do not change it."""

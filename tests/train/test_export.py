@@ -8,7 +8,7 @@ import pytest
 
 from corpus.errors import UserError
 from train import model as models
-from train.export import to_ctranslate2
+from train.export import export
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def test_an_exported_model_transcribes_in_faster_whisper(
 ) -> None:
     from faster_whisper import WhisperModel
 
-    folder = to_ctranslate2(str(run), quantization=quantization)
+    folder = export(str(run), quantization=quantization)
     assert folder == run / name
     model = WhisperModel(str(folder), device="cpu", local_files_only=True)
     assert model.model.is_multilingual
@@ -34,19 +34,19 @@ def test_an_exported_model_transcribes_in_faster_whisper(
     assert info.language in {"en", "cs", "zh"}
     assert not list(run.glob(".*"))
     with pytest.raises(UserError, match="exists"):
-        to_ctranslate2(str(run), quantization=quantization)
+        export(str(run), quantization=quantization)
 
 
 def test_a_failed_export_leaves_nothing_behind(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="conversion to CTranslate2 failed"):
-        to_ctranslate2(str(run), tmp_path / "out", quantization="int7")
+    with pytest.raises(UserError, match="export to ct2 failed"):
+        export(str(run), "ct2", tmp_path / "out", quantization="int7")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_model_that_was_saved_elsewhere_gets_what_it_lacks(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    folder = to_ctranslate2(str(tiny_model), tmp_path / "out")
+    folder = export(str(tiny_model), "ct2", tmp_path / "out")
     assert {"tokenizer.json", "preprocessor_config.json"} <= {p.name for p in folder.iterdir()}
     config = json.loads((folder / "config.json").read_text())
     assert len(config["lang_ids"]) == 3
@@ -56,4 +56,4 @@ def test_a_model_that_was_saved_elsewhere_gets_what_it_lacks(
 
 def test_a_missing_run_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
-        to_ctranslate2(str(tmp_path / "none"))
+        export(str(tmp_path / "none"))
