@@ -29,6 +29,16 @@ EVALUATE_EXAMPLES = """Examples:
   train evaluate ws/runs/v1-whisper-small ws/datasets/v1 --long-form --output predictions.jsonl
 """
 
+COMPARE_EXAMPLES = """Examples:
+
+  train compare openai/whisper-small ws/runs/v1-whisper-small ws/datasets/v1
+
+  train compare openai/whisper-small ws/runs/v1-whisper-small ws/datasets/v1 ws/datasets/english
+      --html report.html
+
+  train compare before.jsonl after.jsonl ws/datasets/v1
+"""
+
 EXPORT_EXAMPLES = """Examples:
 
   train export ws/runs/v1-whisper-small --to ct2
@@ -191,6 +201,54 @@ def evaluate(
         console.print_json(result)
     else:
         print_evaluation(result)
+
+
+@app.command(epilog=COMPARE_EXAMPLES)
+def compare(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL... DATASET...",
+            help="Two models or more, the first to compare with: folders, runs, names on the Hub, "
+            "or what `train evaluate --output` wrote. Then folders that `corpus build` made.",
+        ),
+    ],
+    split: SplitOption = "test",
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with plots and audio too, read offline.")
+    ] = None,
+    long_form: LongFormOption = False,
+    detect_language: DetectOption = False,
+    language_token: LanguageTokenOption = None,
+    batch_size: BatchOption = 8,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Let models transcribe the same rows, and tell who is better, where, and how surely."""
+    from train.compare import compare as compare_models
+    from train.compare import is_dataset, print_comparison
+    from train.page import check_target, write_page
+    from train.predict import Decoding
+
+    datasets = [Path(name) for name in names if is_dataset(name)]
+    models = [name for name in names if not is_dataset(name)]
+    if html is not None:
+        check_target(html)
+    how = Decoding(
+        split=split,
+        language_token=language_token,
+        detect_language=detect_language,
+        long_form=long_form,
+        batch_size=batch_size,
+    )
+    found = compare_models(models, datasets, how)
+    if html is not None:
+        write_page(html, found)
+        console.say(f"{html}: the page")
+    if as_json:
+        console.print_json(found)
+    else:
+        print_comparison(found)
 
 
 @app.command(epilog=EXPORT_EXAMPLES)

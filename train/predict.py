@@ -284,9 +284,9 @@ def read_predictions(path: Path) -> list[Prediction]:
         UserError: it cannot be read, or holds something else.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [_prediction(json.loads(line)) for line in lines]
-    except (OSError, ValueError, TypeError) as error:
+        with path.open(encoding="utf-8") as lines:
+            return [_prediction(json.loads(line)) for line in lines]
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} holds no predictions of `train evaluate --output`") from error
 
 

@@ -39,7 +39,7 @@ def test_help_needs_no_heavy_library() -> None:
 
 
 def test_every_command_has_help_with_an_example(train: Train) -> None:
-    for command in ("fit", "evaluate", "export"):
+    for command in ("fit", "evaluate", "compare", "export"):
         code, out, _ = train(command, "--help")
         assert code == 0
         assert f"train {command} " in out.split("Examples:")[1]
@@ -52,6 +52,7 @@ def test_wrong_input_is_one_line_and_exit_code_1(
         ["fit", "--model", str(tiny_model)],
         ["fit", str(tmp_path / "none"), "--model", str(tiny_model), "--deepspeed", "none"],
         ["evaluate", str(tiny_model), str(tmp_path / "none")],
+        ["compare", str(tiny_model), str(tmp_path / "none")],
         ["export", str(tmp_path / "none")],
     ):
         code, out, err = train(*arguments)
