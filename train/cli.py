@@ -39,6 +39,16 @@ COMPARE_EXAMPLES = """Examples:
   train compare before.jsonl after.jsonl ws/datasets/v1
 """
 
+AVERAGE_EXAMPLES = """Examples:
+
+  train average ws/runs/v1-whisper-small
+
+  train average ws/runs/v1-whisper-small --base openai/whisper-small
+      --on ws/datasets/v1 --on ws/datasets/english
+
+  train average runs/a runs/b/model --output runs/both
+"""
+
 EXPORT_EXAMPLES = """Examples:
 
   train export ws/runs/v1-whisper-small --to ct2
@@ -249,6 +259,52 @@ def compare(
         console.print_json(found)
     else:
         print_comparison(found)
+
+
+@app.command(epilog=AVERAGE_EXAMPLES)
+def average(
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Runs, each for its last checkpoints, or models' folders."
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write [default: RUN/averaged].")
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The model before the fine-tuning, to be mixed in.")
+    ] = None,
+    alphas: Annotated[
+        str, typer.Option(help="Shares of the fine-tuned to try, with --base.")
+    ] = "0,0.2,0.4,0.6,0.8,1",
+    on: Annotated[
+        list[Path] | None,
+        typer.Option(help="A dataset to choose the alpha by; the lowest mean of their WERs wins."),
+    ] = None,
+    split: Annotated[str, typer.Option(help="The datasets' split to choose by.")] = "dev",
+    language_token: LanguageTokenOption = None,
+    batch_size: BatchOption = 8,
+    as_json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write the mean of a run's checkpoints, or the best point between the base and that mean."""
+    from train.average import average as average_models
+    from train.average import print_sweep
+    from train.predict import Decoding
+
+    try:
+        shares = [float(share) for share in alphas.split(",")] if base else []
+    except ValueError:
+        shares = []
+    if base and not (shares and all(0 <= share <= 1 for share in shares)):
+        raise typer.BadParameter("give numbers from 0 to 1, as 0.3,0.5", param_hint="--alphas")
+    how = Decoding(split=split, language_token=language_token, batch_size=batch_size)
+    found = average_models(names, output, base=base, alphas=shares, datasets=on or [], how=how)
+    if as_json:
+        console.print_json(found)
+    else:
+        print_sweep(found)
 
 
 @app.command(epilog=EXPORT_EXAMPLES)

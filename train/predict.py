@@ -232,7 +232,7 @@ def predict(
     models.quieten()
     whisper = models.load(model)
     material = read_material(datasets, how.split, whisper)
-    token = how.language_token or _trained_language_token(Path(model))
+    token = how.language_token or trained_language_token(Path(model))
     found: Iterable[Prediction]
     if how.long_form:
         from train.longform import transcribe_recordings
@@ -298,11 +298,11 @@ def _prediction(fields: dict[str, Any]) -> Prediction:
     return Prediction(**{**fields, **spans})
 
 
-def _trained_language_token(run: Path) -> str | None:
-    """The language token that a run was told to use, if `run` is one."""
+def trained_language_token(run: Path) -> str | None:
+    """The language token that a run was told to use; None where `run` is none."""
     try:
         record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    token: str | None = record["config"]["language_token"]
+    token: str | None = record.get("config", {}).get("language_token")
     return token

@@ -3,6 +3,7 @@
 RUN/run.json          resolved configuration, versions, state of the run, results
 RUN/metrics.jsonl     one line per step and per evaluation
 RUN/checkpoints/      the last two, each complete
+RUN/weights/          the models of the last five, for `train average`
 RUN/best-STEP/        the model that did best on dev so far
 RUN/model/            the result: the best on dev, or the last where there is no dev split
 """
@@ -36,6 +37,9 @@ FREE_TO_CHANGE = {"output", "eval_every", "save_every", "workers"}
 
 EXTENDED = {"steps", "epochs", "warmup"}
 """Those that --resume may change."""
+
+WEIGHTS_KEPT = 5
+"""Models for `train average`; without the optimiser's state each is a third of a checkpoint."""
 
 
 def fit(config: FitConfig, *, resume: bool = False) -> dict[str, Any]:
@@ -306,6 +310,11 @@ class Run:
 
         state = {"step": self.step, "best": self.best}
         checkpoint.write(self.folder / "checkpoints", self.step, save_part, state, self.processes)
+        if self.processes.first:
+            weights = self.folder / "weights"
+            models.save(self.whisper, weights / f"step-{self.step:08d}")
+            for old in sorted(weights.glob("step-*"))[:-WEIGHTS_KEPT]:
+                shutil.rmtree(old)
 
     def _load(self, found: Path) -> None:
         state = checkpoint.read_state(found)

@@ -39,7 +39,7 @@ def test_help_needs_no_heavy_library() -> None:
 
 
 def test_every_command_has_help_with_an_example(train: Train) -> None:
-    for command in ("fit", "evaluate", "compare", "export"):
+    for command in ("fit", "evaluate", "compare", "average", "export"):
         code, out, _ = train(command, "--help")
         assert code == 0
         assert f"train {command} " in out.split("Examples:")[1]
@@ -64,6 +64,8 @@ def test_wrong_input_is_one_line_and_exit_code_1(
 def test_wrong_usage_is_exit_code_2(train: Train, tiny_model: Path) -> None:
     assert train("export", str(tiny_model), "--to", "onnx")[0] == 2
     assert train("evaluate", str(tiny_model))[0] == 2
+    for alphas in ("half", "0.2,2"):
+        assert train("average", "a", "--base", "b", "--alphas", alphas)[0] == 2
 
 
 def test_json_is_one_document_on_stdout(train: Train, tmp_path: Path, tiny_model: Path) -> None:
