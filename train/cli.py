@@ -51,9 +51,11 @@ AVERAGE_EXAMPLES = """Examples:
 
 EXPORT_EXAMPLES = """Examples:
 
-  train export ws/runs/v1-whisper-small --to ct2
+  train export ws/runs/v1-whisper-small --to ct2 --quantization int8
 
-  train export ws/runs/v1-whisper-small --to ct2 --quantization int8 --output models/v1
+  train export ws/runs/v1-whisper-small --to ggml --output ggml-czech.bin
+
+  train export ws/runs/v1-whisper-small --to hf --push me/whisper-small-czech
 """
 
 LanguageTokenOption = Annotated[
@@ -310,25 +312,52 @@ def average(
 @app.command(epilog=EXPORT_EXAMPLES)
 def export(
     run: Annotated[str, typer.Argument(help="A run's or a model's folder.")],
-    to: Annotated[str, typer.Option(help="ct2: CTranslate2, for faster-whisper.")] = "ct2",
-    output: Annotated[Path | None, typer.Option(help="Folder to write [default: RUN/ct2].")] = None,
+    to: Annotated[
+        str,
+        typer.Option(
+            help="ct2 for faster-whisper and `corpus label`, hf for transformers and the Hub, "
+            "openai for openai/whisper, ggml for whisper.cpp."
+        ),
+    ] = "ct2",
+    output: Annotated[
+        Path | None, typer.Option(help="What to write [default: RUN/ct2 and so on].")
+    ] = None,
     quantization: Annotated[
-        str, typer.Option(help="float32, float16, bfloat16, int8, int8_float16, ...")
-    ] = "float32",
+        str | None,
+        typer.Option(
+            help="Of ct2: float32, float16, bfloat16, int8, int8_float16, ...; of openai: float32 "
+            "or float16 [default: float32]."
+        ),
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Upload what --to hf writes to the Hub, private if it is new."
+        ),
+    ] = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Convert a run's model for CTranslate2 and check that it transcribes."""
-    if to != "ct2":
-        raise typer.BadParameter(f"{to!r} is not known; known is ct2", param_hint="--to")
+    """Write a run's model for another program, and read it again before success is told."""
+    if to not in ("ct2", "hf", "openai", "ggml"):
+        raise typer.BadParameter(
+            f"{to!r} is not known; known are ct2, hf, openai, ggml", param_hint="--to"
+        )
+    if push and to != "hf":
+        raise typer.BadParameter("uploads what --to hf writes; give that", param_hint="--push")
+    from train.export import FORMATS, hf
     from train.export import export as export_model
 
-    folder = export_model(run, to, output, quantization)
+    path = export_model(run, to, output, quantization)
+    address = hf.push(path, push) if push else None
     if as_json:
-        console.print_json({"output": str(folder), "quantization": quantization})
-    else:
-        print(f"{folder}: loads in faster-whisper and transcribes")
-        print(f"next: corpus label --model {folder}")
+        console.print_json({"output": str(path), "to": to, "address": address})
+        return
+    print(f"{path}: {FORMATS[to].proof}")
+    if to == "ct2":
+        print(f"next: corpus label --model {path}")
+    if address:
+        print(f"{address}: uploaded")
 
 
 def main() -> None:

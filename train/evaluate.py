@@ -1,5 +1,6 @@
 """Measures a model by letting it transcribe, as its users will."""
 
+import json
 import math
 import time
 from collections import defaultdict
@@ -13,7 +14,11 @@ from corpus import console
 from corpus.errors import UserError
 from corpus.text import normalise
 from train import metrics
+from train.checkpoint import write_json
 from train.predict import Decoding, Prediction, check_free, predict, write_predictions
+
+EVALUATIONS = "evaluations"
+"""The folder of a run where reports on it are kept."""
 
 WORST = 20
 """Rows with the most wrong words that a report shows."""
@@ -192,7 +197,7 @@ def evaluate(
     elapsed = time.perf_counter() - began
     if output is not None:
         write_predictions(output, predictions)
-    return {
+    found = {
         "model": model,
         "datasets": list(map(str, datasets)),
         "split": how.split,
@@ -203,6 +208,24 @@ def evaluate(
         "seconds": elapsed,
         "predictions": str(output) if output else None,
     }
+    if (Path(model) / "run.json").is_file():
+        _keep(Path(model), found, long_form=how.long_form)
+    return found
+
+
+def _keep(run: Path, found: Mapping[str, Any], *, long_form: bool) -> None:
+    """Write a report into its run's folder, for the model's card; a later one replaces it."""
+    folder = run / EVALUATIONS
+    folder.mkdir(exist_ok=True)
+    names = "+".join(Path(name).resolve().name for name in found["datasets"])
+    form = "-long-form" if long_form else ""
+    write_json(folder / f"{names}-{found['split']}{form}.json", found)
+
+
+def read_evaluations(run: Path) -> list[dict[str, Any]]:
+    """The reports that were kept in a run's folder."""
+    files = sorted((run / EVALUATIONS).glob("*.json"))
+    return [json.loads(path.read_text(encoding="utf-8")) for path in files]
 
 
 # --- for people -----------------------------------------------------------------------------------
