@@ -40,15 +40,15 @@ def measure(options: argparse.Namespace) -> list[Figure]:
         synthetic = build_synthetic(Path(scratch) / "synthetic")
         trained = digits.parents[1] / "runs" / "fine-tuned"
         mean, mixed = trained.with_name("mean"), trained.with_name("mixed")
-        _run(
+        run_program(
             *(["torch.distributed.run", "--standalone", "--nproc-per-node", options.processes, "-m"]
               if options.processes > 1 else []),
             *("train", "fit", digits, "--model", MODEL, "--output", trained),
             *("--steps", options.steps, "--learning-rate", options.learning_rate),
             *("--batch-size", options.batch_size, "--eval-every", max(1, options.steps // 4)),
         )  # fmt: skip
-        _run("train", "average", trained, "--output", mean)
-        told = _run(
+        run_program("train", "average", trained, "--output", mean)
+        told = run_program(
             *("train", "average", trained, "--base", MODEL, "--output", mixed),
             *("--on", digits, "--on", synthetic),
         )
@@ -56,8 +56,8 @@ def measure(options: argparse.Namespace) -> list[Figure]:
         names = ["as it was", "fine-tuned", "mean", "mixed"]
         files = [Path(scratch) / f"{name}.jsonl" for name in names]
         for model, file in zip((MODEL, trained, mean, mixed), files, strict=True):
-            _run("train", "evaluate", model, digits, synthetic, "--output", file)
-        print(_run("train", "compare", *files, digits, synthetic), file=sys.stderr)
+            run_program("train", "evaluate", model, digits, synthetic, "--output", file)
+        print(run_program("train", "compare", *files, digits, synthetic), file=sys.stderr)
         found = _json("train", "compare", *files, digits, synthetic)
     return [
         Figure(
@@ -71,24 +71,24 @@ def measure(options: argparse.Namespace) -> list[Figure]:
 
 def build_digits(folder: Path, workspace: Path) -> Path:
     """The dataset of the recordings in a folder."""
-    _run("corpus", "init", workspace, "--language", "en")
+    run_program("corpus", "init", workspace, "--language", "en")
     manifest = workspace / "digits.csv"
     write_manifest(folder, manifest)
     at = ("--workspace", workspace)
-    _run("corpus", "add", manifest, "--license", "CC-BY-SA-4.0", *at)
-    _run("corpus", "verdict", *at)
-    _run("corpus", "build", "digits", "--tokenizer", MODEL, *at)
+    run_program("corpus", "add", manifest, "--license", "CC-BY-SA-4.0", *at)
+    run_program("corpus", "verdict", *at)
+    run_program("corpus", "build", "digits", "--tokenizer", MODEL, *at)
     return workspace / "datasets" / "digits"
 
 
 def build_synthetic(workspace: Path) -> Path:
     """A dataset of the demo's release: two synthetic speakers in dev and test."""
-    _run("corpus", "init", workspace, "--language", "en")
+    run_program("corpus", "init", workspace, "--language", "en")
     at = ("--workspace", workspace)
-    _run("corpus", "import", "common-voice", make_release(workspace / "material"), *at)
-    _run("corpus", "verdict", *at)
+    run_program("corpus", "import", "common-voice", make_release(workspace / "material"), *at)
+    run_program("corpus", "verdict", *at)
     splits = ("--dev-hours", 0, "--test-hours", 0)  # the release brings its own
-    _run("corpus", "build", "synthetic", "--tokenizer", MODEL, *splits, *at)
+    run_program("corpus", "build", "synthetic", "--tokenizer", MODEL, *splits, *at)
     return workspace / "datasets" / "synthetic"
 
 
@@ -107,7 +107,7 @@ def write_manifest(folder: Path, manifest: Path) -> None:
             writer.writerow([path.resolve(), WORDS[int(digit)], speaker, split])
 
 
-def _run(*words: object) -> str:
+def run_program(*words: object) -> str:
     command = [sys.executable, "-m", *map(str, words)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
@@ -116,4 +116,4 @@ def _run(*words: object) -> str:
 
 
 def _json(*words: object) -> Any:
-    return json.loads(_run(*words, "--json"))
+    return json.loads(run_program(*words, "--json"))
