@@ -291,8 +291,8 @@ def average(
     debug: DebugOption = False,
 ) -> None:
     """Write the mean of a run's checkpoints, or the best point between the base and that mean."""
-    from train.average import average as average_models
-    from train.average import print_sweep
+    from train.merge import average as average_models
+    from train.merge import print_sweep
     from train.predict import Decoding
 
     try:

@@ -256,7 +256,7 @@ def predict(
         )
     return list(
         console.progress(
-            found, total=total, desc=model, unit="recording" if how.long_form else "row"
+            found, total=total, desc=Path(model).name, unit="recording" if how.long_form else "row"
         )
     ), material
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from corpus.dataset import read_split, write_dataset
 from corpus.errors import UserError
 from train import model as models
-from train.average import average
+from train.merge import average
 from train.predict import Decoding
 
 WEIGHTS = "model.safetensors"
