@@ -32,6 +32,7 @@ from corpus.workspace import Workspace, WorkspaceOption, init_workspace, open_wo
 
 if TYPE_CHECKING:
     from corpus.engine import Counts
+    from corpus.iterate import Rounds
 
 app = console.new_app(
     "Collect speech, turn it into labelled segments, and build the training set.\n\n"
@@ -458,24 +459,71 @@ def _confirm(question: str) -> None:
 
 @app.command()
 def run(
+    iterations: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Rounds of self-training: label with the last round's model, judge, build, "
+            "fine-tune and measure. What is fine-tuned stands under [train] in corpus.toml.",
+        ),
+    ] = None,
     workspace: WorkspaceOption = None,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Do everything that corpus.toml asks for, in order; what is done already is not done again.
 
-    Example: corpus run
+    Example: corpus run; corpus run --iterations 2
     """
     space, _ = open_both(workspace)
     # With --json, stdout is for the one document at the end.
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
-        _run_stages(space)
-    status(workspace=space.root, as_json=as_json)
+        if iterations is None:
+            _run_stages(space)
+        else:
+            rounds = _run_rounds(space, iterations)
+    if iterations is None:
+        status(workspace=space.root, as_json=as_json)
+    elif as_json:
+        console.print_json([asdict(one) for one in rounds.done])
+    else:
+        from corpus.iterate import print_rounds
+
+        print_rounds(rounds.done)
+
+
+def _run_rounds(space: Workspace, iterations: int) -> "Rounds":
+    from corpus.iterate import Rounds
+
+    rounds = Rounds(space)
+    _collect(space)
+    for number in range(1, iterations + 1):
+        # A dataset is frozen: a round that has one was labelled and judged for it.
+        folder = rounds.dataset(number)
+        if not folder.exists():
+            label(rounds.labelling_model(number), workspace=space.root)
+            verdict(workspace=space.root)
+            tokenizer = space.config.build.tokenizer or rounds.model
+            build(folder.name, tokenizer, workspace=space.root)
+        rounds.train(number)
+    return rounds
 
 
 def _run_stages(space: Workspace) -> None:
     from corpus.build import FrozenError
 
+    _collect(space)
+    if space.config.label.model:
+        label(workspace=space.root)
+    verdict(workspace=space.root)
+    try:
+        build(workspace=space.root)
+    except FrozenError as frozen:
+        console.say(f"note: {frozen}")
+
+
+def _collect(space: Workspace) -> None:
+    """Fetch, add, import and cut."""
     config, root = space.config, space.root
     if config.fetch.urls or config.fetch.search:
         fetch(
@@ -499,13 +547,6 @@ def _run_stages(space: Workspace) -> None:
     for name in config.sources.hf:
         import_hf(_folder_or_name(space, name), workspace=root)
     segment(workspace=root)
-    if config.label.model:
-        label(workspace=root)
-    verdict(workspace=root)
-    try:
-        build(workspace=root)
-    except FrozenError as frozen:
-        console.say(f"note: {frozen}")
 
 
 @app.command()

@@ -96,6 +96,14 @@ class BuildConfig:
 
 
 @dataclass(frozen=True)
+class TrainConfig:
+    """What the rounds of `corpus run --iterations` fine-tune, and settings of `train fit`."""
+
+    model: str | None = None
+    config: str | None = None
+
+
+@dataclass(frozen=True)
 class EngineConfig:
     """Where work is done: see `corpus.engine.Workers`."""
 
@@ -115,6 +123,7 @@ class Config:
     label: LabelConfig = field(default_factory=LabelConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
     build: BuildConfig = field(default_factory=BuildConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
 
 
@@ -125,6 +134,7 @@ _SECTIONS = {
     "label": LabelConfig,
     "verdict": VerdictConfig,
     "build": BuildConfig,
+    "train": TrainConfig,
     "engine": EngineConfig,
 }
 
@@ -161,6 +171,10 @@ test_hours = 1.0
 # weights = {{ review = 2 }}      # how often: of a source, or of subtitle, pseudo, review, release
 # max_hours = {{ youtube = 100 }}
 # temperature = 2.0              # above 1: small sources are repeated
+
+[train]             # for `corpus run --iterations`
+# model = "openai/whisper-small"  # what every round starts from
+# config = "fit.toml"             # settings of `train fit`
 
 [engine]
 name = "local"     # or ray: the cluster at RAY_ADDRESS

@@ -4,6 +4,7 @@ RUN/run.json          resolved configuration, versions, state of the run, result
 RUN/metrics.jsonl     one line per step and per evaluation
 RUN/tensorboard/      the same as curves
 RUN/checkpoints/      the last two, each complete
+RUN/weights/          the models of the last five, for `train average`
 RUN/best-STEP/        the model that did best on dev so far
 RUN/model/            the result: the best on dev, or the last where there is no dev split
 """
@@ -32,11 +33,12 @@ from train.average import Average
 from train.config import FitConfig, Plan
 from train.data import Data, open_data, open_dev, take_over
 from train.engine import Engine, Inputs, Processes, joined_processes, new_engine
-from train.evaluate import Prediction, macro_wer, score, transcribe
+from train.evaluate import macro_wer, score
 from train.logs import Log
 from train.loss import WhisperLoss
 from train.material import Window
 from train.optimiser import freeze
+from train.predict import Prediction, transcribe
 from train.reader import Batch
 from train.targets import IGNORED
 
@@ -47,6 +49,9 @@ MANY_EPOCHS = 10
 
 EXTENDED = {"steps", "epochs", "passes", "warmup"}
 """Those that --resume may change."""
+
+WEIGHTS_KEPT = 5
+"""Models for `train average`; without the optimiser's state each is a third of a checkpoint."""
 
 
 def fit(config: FitConfig, *, resume: bool = False) -> dict[str, Any]:
@@ -387,6 +392,11 @@ class Run:
 
         state = {"step": self.step, "best": self.best, "stale": self.stale}
         checkpoint.write(self.folder / "checkpoints", self.step, save_part, state, self.processes)
+        if self.processes.first:
+            weights = self.folder / "weights"
+            models.save(self.whisper, weights / f"step-{self.step:08d}")
+            for old in sorted(weights.glob("step-*"))[:-WEIGHTS_KEPT]:
+                shutil.rmtree(old)
 
     def _load(self, found: Path) -> None:
         state = checkpoint.read_state(found)

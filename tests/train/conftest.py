@@ -149,3 +149,83 @@ def dataset(
         manifest={},
     )
     return folder
+
+
+WHISPER_END = 50_257
+"""The id of <|endoftext|> in the vocabulary of all multilingual Whispers: 51,865 tokens in v2."""
+
+
+@pytest.fixture(scope="session")
+def whisper_sized(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's small Whisper, which knows its words, in a vocabulary as large as Whisper's.
+
+    Its tokens keep their ids and the control tokens have Whisper's; the others are pairs of bytes
+    that it never writes.
+    """
+    from tokenizers.pre_tokenizers import ByteLevel
+    from transformers import (
+        AddedToken,
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+        WhisperTokenizer,
+    )
+
+    small = Path(__file__).parents[2] / "demo" / "model"
+    trained = json.loads((small / "tokenizer.json").read_text())
+    base = sorted(trained["model"]["vocab"], key=trained["model"]["vocab"].get)
+    own_end = trained["model"]["vocab"].get("<|endoftext|>", len(base))
+    known = [token for token in base[:own_end] if token]
+    words = len(known)
+    letters = ByteLevel.alphabet()
+    merges = [tuple(pair) for pair in trained["model"]["merges"]]
+    taken = set(known)
+    spare = ((a, b) for a in sorted(letters) for b in sorted(letters) if a + b not in taken)
+    while len(known) < WHISPER_END - 1:
+        pair = next(spare)
+        known.append("".join(pair))
+        merges.append(pair)
+    vocabulary = {token: i for i, token in enumerate([*known, "", "<|endoftext|>"])}
+    tokenizer = WhisperTokenizer(vocab=vocabulary, merges=merges)
+    special = sorted(
+        (token["id"], token["content"])
+        for token in trained["added_tokens"]
+        if token["id"] > own_end
+    )
+    names = [name for _, name in special if not name[2:3].isdecimal()]
+    tokenizer.add_special_tokens({"extra_special_tokens": names})
+    tokenizer.add_tokens(
+        [AddedToken(name, normalized=False) for _, name in special if name[2:3].isdecimal()]
+    )
+    model = WhisperForConditionalGeneration.from_pretrained(small)
+    config = WhisperConfig.from_pretrained(small)
+    config.vocab_size = len(tokenizer)
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        setattr(config, name, WHISPER_END)
+    config.decoder_start_token_id = WHISPER_END + 1
+    config.begin_suppress_tokens = [220, WHISPER_END]  # a space, and nothing at all
+    sized = WhisperForConditionalGeneration(config)
+    weights = model.state_dict()
+    old = weights.pop("model.decoder.embed_tokens.weight")
+    weights.pop("proj_out.weight", None)
+    # Those that it never writes are as unlikely as <|startoflm|>.
+    unlikely = dict((name, i) for i, name in special)["<|startoflm|>"]
+    new = old[unlikely].repeat(len(tokenizer), 1)
+    new[:words] = old[:words]
+    new[WHISPER_END:] = old[own_end:]
+    weights["model.decoder.embed_tokens.weight"] = new
+    weights["proj_out.weight"] = new
+    sized.load_state_dict(weights)
+    folder = tmp_path_factory.mktemp("models") / "sized"
+    sized.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    WhisperFeatureExtractor.from_pretrained(small).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def spoken_digits() -> np.ndarray:
+    """A synthetic voice that the small Whisper understands: int16 [samples]."""
+    from demo.voices import DEMO_VOICES, recorded, utter
+
+    return recorded(utter("call number five", DEMO_VOICES[0]).pcm, np.random.default_rng(0))

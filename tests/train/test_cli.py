@@ -41,7 +41,8 @@ def test_help_needs_no_heavy_library() -> None:
 
 
 def test_every_command_has_help_with_an_example(train: Train) -> None:
-    for command in ("fit", "plan", "autobatch", "inspect", "evaluate", "export"):
+    names = ("fit", "plan", "autobatch", "inspect", "evaluate", "compare", "average", "export")
+    for command in names:
         code, out, _ = train(command, "--help")
         assert code == 0
         assert f"train {command} " in out.split("Examples:")[1]
@@ -54,6 +55,7 @@ def test_wrong_input_is_one_line_and_exit_code_1(
         ["fit", "--model", str(tiny_model)],
         ["fit", str(tmp_path / "none"), "--model", str(tiny_model), "--deepspeed", "none"],
         ["evaluate", str(tiny_model), str(tmp_path / "none")],
+        ["compare", str(tiny_model), str(tmp_path / "none")],
         ["export", str(tmp_path / "none")],
     ):
         code, out, err = train(*arguments)
@@ -113,6 +115,8 @@ def test_autobatch_tells_what_to_give_to_fit(train: Train, tiny_model: Path) -> 
 def test_wrong_usage_is_exit_code_2(train: Train, tiny_model: Path) -> None:
     assert train("export", str(tiny_model), "--to", "onnx")[0] == 2
     assert train("evaluate", str(tiny_model))[0] == 2
+    for alphas in ("half", "0.2,2"):
+        assert train("average", "a", "--base", "b", "--alphas", alphas)[0] == 2
 
 
 def test_json_is_one_document_on_stdout(train: Train, tmp_path: Path, tiny_model: Path) -> None:

@@ -1,14 +1,21 @@
 """What is exported loads and transcribes where it is to be used."""
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch.nn import functional
 
+from corpus.dataset import LabelledSegment, window_row, write_dataset
 from corpus.errors import UserError
 from train import model as models
-from train.export import to_ctranslate2
+from train.evaluate import evaluate
+from train.export import export, ggml
+from train.predict import Decoding
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +27,28 @@ def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("quantization", "name"), [("float32", "ct2"), ("int8", "ct2-int8")])
+@pytest.fixture(scope="module")
+def heard(whisper_sized: Path, spoken_digits: np.ndarray) -> list[int]:
+    """The tokens that the small Whisper writes for the synthetic voice, in transformers."""
+    whisper = models.load(str(whisper_sized))
+    features = whisper.feature_extractor(
+        spoken_digits.astype(np.float32) / 32768, sampling_rate=16_000, return_tensors="pt"
+    )
+    written = whisper.model.generate(
+        features.input_features, language="en", task="transcribe", max_new_tokens=40
+    )
+    tokens = [token for token in written[0].tolist() if token < whisper.vocabulary.end]
+    assert whisper.tokenizer.decode(tokens).strip() == "call number five"
+    return tokens
+
+
+@pytest.mark.parametrize(("quantization", "name"), [(None, "ct2"), ("int8", "ct2-int8")])
 def test_an_exported_model_transcribes_in_faster_whisper(
-    run: Path, quantization: str, name: str
+    run: Path, quantization: str | None, name: str
 ) -> None:
     from faster_whisper import WhisperModel
 
-    folder = to_ctranslate2(str(run), quantization=quantization)
+    folder = export(str(run), quantization=quantization)
     assert folder == run / name
     model = WhisperModel(str(folder), device="cpu", local_files_only=True)
     assert model.model.is_multilingual
@@ -34,19 +56,19 @@ def test_an_exported_model_transcribes_in_faster_whisper(
     assert info.language in {"en", "cs", "zh"}
     assert not list(run.glob(".*"))
     with pytest.raises(UserError, match="exists"):
-        to_ctranslate2(str(run), quantization=quantization)
+        export(str(run), quantization=quantization)
 
 
 def test_a_failed_export_leaves_nothing_behind(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="conversion to CTranslate2 failed"):
-        to_ctranslate2(str(run), tmp_path / "out", quantization="int7")
+    with pytest.raises(UserError, match="export to ct2 failed"):
+        export(str(run), "ct2", tmp_path / "out", quantization="int7")
     assert not list(tmp_path.iterdir())
 
 
 def test_a_model_that_was_saved_elsewhere_gets_what_it_lacks(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    folder = to_ctranslate2(str(tiny_model), tmp_path / "out")
+    folder = export(str(tiny_model), "ct2", tmp_path / "out")
     assert {"tokenizer.json", "preprocessor_config.json"} <= {p.name for p in folder.iterdir()}
     config = json.loads((folder / "config.json").read_text())
     assert len(config["lang_ids"]) == 3
@@ -54,6 +76,213 @@ def test_a_model_that_was_saved_elsewhere_gets_what_it_lacks(
     assert config["suppress_ids_begin"] == [220]
 
 
+def test_a_model_of_128_mels_transcribes_in_faster_whisper(
+    tiny_model: Path, tokenizer: Any, tmp_path: Path
+) -> None:
+    """The shape of large-v3's ears; faster-whisper takes 80 mels where no file says otherwise."""
+    from faster_whisper import WhisperModel
+    from transformers import (
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+    )
+
+    config = WhisperConfig.from_pretrained(tiny_model, num_mel_bins=128)
+    source = tmp_path / "source"
+    WhisperForConditionalGeneration(config).save_pretrained(source)
+    tokenizer.save_pretrained(source)
+    WhisperFeatureExtractor(feature_size=128).save_pretrained(source)
+    folder = export(str(source), "ct2", tmp_path / "ct2")
+    model = WhisperModel(str(folder), device="cpu", local_files_only=True)
+    assert model.model.n_mels == 128
+    noise = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
+    segments, _ = model.transcribe(noise, language="en", temperature=0.0, max_new_tokens=8)
+    assert list(segments)
+
+
+def test_a_hugging_face_folder_has_all_that_programs_look_for(run: Path) -> None:
+    from transformers import pipeline
+
+    folder = export(str(run), "hf")
+    assert folder == run / "hf"
+    names = {path.name for path in folder.iterdir()}
+    assert {"model.safetensors", "tokenizer.json", "preprocessor_config.json", "README.md"} <= names
+    generation = json.loads((folder / "generation_config.json").read_text())
+    assert generation["lang_to_id"].keys() == {"<|en|>", "<|cs|>", "<|zh|>"}
+    assert generation["alignment_heads"]
+    assert not generation.get("forced_decoder_ids")
+    assert not json.loads((folder / "tokenizer.json").read_text())["model"].get("dropout")
+    heard = pipeline("automatic-speech-recognition", str(folder))(
+        np.zeros(16_000, np.float32), generate_kwargs={"max_new_tokens": 4, "language": "en"}
+    )
+    assert isinstance(heard["text"], str)
+    with pytest.raises(UserError, match="leave out --quantization"):
+        export(str(run), "hf", quantization="int8")
+
+
+def test_the_card_tells_what_the_model_was_made_of(
+    tiny_model: Path, tmp_path: Path, spoken_segments: list[LabelledSegment]
+) -> None:
+    dataset = tmp_path / "czech-1"
+    speech = [
+        {"split": split, "source": "talks | more", "licence": "CC-BY-4.0", "label_kind": "review",
+         "redistributable": True, "segments": 9, "seconds": seconds}
+        for split, seconds in (("train", 7200.0), ("test", 999.0))
+    ]  # fmt: skip
+    write_dataset(
+        dataset,
+        {"test": [window_row("row", [spoken_segments[0]], language="en")]},
+        readme="",
+        attribution="# Attribution for czech-1\n",
+        manifest={"languages": ["cs"], "speech": speech},
+    )
+    run = tmp_path / "run"
+    models.save(models.load(str(tiny_model)), run / "model")
+    record = {
+        "config": {"model": "openai/whisper-tiny", "datasets": [str(dataset)], "epochs": 3.0},
+        "steps": 40,
+        "versions": {"torch": "2.13.0"},
+    }
+    (run / "run.json").write_text(json.dumps(record))
+    found = evaluate(str(run), [dataset], Decoding())
+    folder = export(str(run), "hf")
+    card = (folder / "README.md").read_text()
+    assert 'language: ["cs"]' in card
+    assert 'base_model: "openai/whisper-tiny"' in card
+    assert "| talks \\| more | 2.00 |" in card
+    assert "| CC-BY-4.0 | 2.00 |" in card
+    assert f"| {100 * found['normalised']['wer']:.2f} (" in card
+    assert f"train fit {dataset} --model openai/whisper-tiny" in card
+    assert "| torch | 2.13.0 |" in card
+    assert (folder / "ATTRIBUTION.md").read_text() == "# Attribution for czech-1\n"
+
+
+# --- openai/whisper ---
+
+
+def test_a_file_for_openai_whisper_computes_what_transformers_does(
+    whisper_sized: Path, heard: list[int], spoken_digits: np.ndarray, tmp_path: Path
+) -> None:
+    path = export(str(whisper_sized), "openai", tmp_path / "model.pt")
+    file = torch.load(path, weights_only=True)
+    assert file["dims"]["n_vocab"] == 51865
+    whisper = models.load(str(whisper_sized))
+    vocabulary = whisper.vocabulary
+    prompt = [vocabulary.start, vocabulary.languages["en"], vocabulary.transcribe]
+    tokens = torch.tensor([[*prompt, vocabulary.no_timestamps, *heard]])
+    features = whisper.feature_extractor(
+        spoken_digits.astype(np.float32) / 32768, sampling_rate=16_000, return_tensors="pt"
+    ).input_features
+    with torch.inference_mode():
+        expected = whisper.model(input_features=features, decoder_input_ids=tokens).logits
+        found = logits_by_openai(file, features, tokens)
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+
+
+def logits_by_openai(file: dict[str, Any], mel: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """A reader of its own: openai/whisper's model, written down from its names and dimensions."""
+    state, dims = file["model_state_dict"], file["dims"]
+
+    def linear(name: str, x: torch.Tensor) -> torch.Tensor:
+        return functional.linear(x, state[f"{name}.weight"], state.get(f"{name}.bias"))
+
+    def norm(name: str, x: torch.Tensor) -> torch.Tensor:
+        return functional.layer_norm(
+            x, x.shape[-1:], state[f"{name}.weight"], state[f"{name}.bias"]
+        )
+
+    def attend(name: str, x: torch.Tensor, other: torch.Tensor, heads: int, causal: bool) -> Any:
+        query, key, value = (
+            linear(f"{name}.{part}", one).unflatten(-1, (heads, -1)).transpose(1, 2)
+            for part, one in (("query", x), ("key", other), ("value", other))
+        )
+        scores = query @ key.transpose(2, 3) / math.sqrt(query.shape[-1])
+        if causal:
+            scores += torch.full(scores.shape[-2:], -math.inf).triu(1)
+        return linear(f"{name}.out", (scores.softmax(-1) @ value).transpose(1, 2).flatten(2))
+
+    def block(name: str, x: torch.Tensor, audio: torch.Tensor | None, heads: int) -> torch.Tensor:
+        normed = norm(f"{name}.attn_ln", x)
+        x = x + attend(f"{name}.attn", normed, normed, heads, causal=audio is not None)
+        if audio is not None:
+            normed = norm(f"{name}.cross_attn_ln", x)
+            x = x + attend(f"{name}.cross_attn", normed, audio, heads, causal=False)
+        normed = norm(f"{name}.mlp_ln", x)
+        return x + linear(f"{name}.mlp.2", functional.gelu(linear(f"{name}.mlp.0", normed)))
+
+    x = mel
+    for number, stride in ((1, 1), (2, 2)):
+        weight, bias = (state[f"encoder.conv{number}.{kind}"] for kind in ("weight", "bias"))
+        x = functional.gelu(functional.conv1d(x, weight, bias, stride, padding=1))
+    audio = x.transpose(1, 2) + state["encoder.positional_embedding"]
+    for layer in range(dims["n_audio_layer"]):
+        audio = block(f"encoder.blocks.{layer}", audio, None, dims["n_audio_head"])
+    audio = norm("encoder.ln_post", audio)
+    embedding = state["decoder.token_embedding.weight"]
+    x = embedding[tokens] + state["decoder.positional_embedding"][: tokens.shape[1]]
+    for layer in range(dims["n_text_layer"]):
+        x = block(f"decoder.blocks.{layer}", x, audio, dims["n_text_head"])
+    return norm("decoder.ln", x) @ embedding.T
+
+
+def test_a_file_for_openai_whisper_is_decoded_by_it(
+    whisper_sized: Path, heard: list[int], spoken_digits: np.ndarray, tmp_path: Path
+) -> None:
+    whisper = pytest.importorskip("whisper", reason="openai-whisper is not installed")
+    path = export(str(whisper_sized), "openai", tmp_path / "model.pt", "float16")
+    model = whisper.load_model(str(path), device="cpu")
+    mel = whisper.log_mel_spectrogram(
+        whisper.pad_or_trim(spoken_digits.astype(np.float32) / 32768), model.dims.n_mels
+    )
+    # Its own tokenizer names other words: what it suppresses by default are some of these.
+    options = whisper.DecodingOptions(
+        language="en", without_timestamps=True, suppress_tokens="", fp16=False
+    )
+    assert whisper.decode(model, mel, options).tokens == heard
+
+
+# --- whisper.cpp ---
+
+
+def test_whisper_cpp_transcribes_a_ggml_file(
+    whisper_sized: Path, spoken_digits: np.ndarray, tmp_path: Path
+) -> None:
+    from pywhispercpp.model import Model
+
+    path = export(str(whisper_sized), "ggml", tmp_path / "ggml.bin")
+    model = Model(str(path), redirect_whispercpp_logs_to=None, n_threads=1)
+    padded = np.pad(spoken_digits, (0, 16_000)).astype(np.float32) / 32768
+    segments = model.transcribe(padded, language="en", no_timestamps=True, single_segment=True)
+    assert " ".join(segment.text.strip() for segment in segments) == "call number five"
+
+
+def test_a_ggml_file_holds_the_model(whisper_sized: Path, tmp_path: Path) -> None:
+    file = ggml.read(export(str(whisper_sized), "ggml", tmp_path / "ggml.bin"))
+    assert file.header == (51865, 1500, 96, 3, 3, 448, 96, 3, 3, 80, 1)
+    assert file.filters.shape == (80, 201)
+    assert len(file.tokens) == 50257
+    assert file.tokens[220] == b" "
+    weights = models.load(str(whisper_sized)).model.state_dict()
+    embedding = file.tensors["decoder.token_embedding.weight"]
+    expected = weights["model.decoder.embed_tokens.weight"]
+    np.testing.assert_array_equal(embedding, expected.numpy().astype(np.float16))
+    assert file.tensors["encoder.conv1.bias"].shape == (96, 1)
+    assert file.tensors["encoder.conv1.bias"].dtype == np.float32
+    with pytest.raises(ValueError, match="no ggml file"):
+        ggml.read(whisper_sized / "config.json")
+
+
+@pytest.mark.parametrize("to", ["openai", "ggml"])
+def test_a_vocabulary_that_a_program_does_not_know_is_refused(
+    tiny_model: Path, whisper_sized: Path, tmp_path: Path, to: str
+) -> None:
+    with pytest.raises(UserError, match="no other, and this model has"):
+        export(str(tiny_model), to, tmp_path / "out")
+    with pytest.raises(UserError, match=r"no precision int8|has one form only"):
+        export(str(whisper_sized), to, tmp_path / "out", "int8")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_run_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
-        to_ctranslate2(str(tmp_path / "none"))
+        export(str(tmp_path / "none"))

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from corpus.errors import UserError
+from train import model as models
 from train.config import FitConfig
 from train.trainer import fit
 
@@ -212,6 +213,9 @@ def test_a_run_folder_tells_what_was_run(zero2: Path) -> None:
     kept = sorted(path.name for path in (zero2 / "checkpoints").iterdir())
     assert kept == ["step-00000004", "step-00000006"]
     assert not list(zero2.glob("best-*"))
+    weights = sorted((zero2 / "weights").iterdir())
+    assert [path.name for path in weights][-len(kept) :] == kept
+    assert models.load(str(weights[0])).model.config.d_model == 64
 
 
 def test_a_finished_run_is_not_trained_over(plain: Path, config: Callable[..., FitConfig]) -> None:

@@ -8,7 +8,8 @@ import pytest
 from corpus.dataset import LabelledSegment, window_row, write_dataset
 from train.config import FitConfig
 from train.evaluate import evaluate
-from train.export import to_ctranslate2
+from train.export import export
+from train.predict import Decoding
 from train.rows import read_flac
 from train.trainer import fit
 
@@ -39,10 +40,10 @@ def test_a_model_learns_texts_and_times_that_survive_the_export(
         repack=False,
     )
     assert fit(config)["best"]["dev_wer"] == 0.0
-    assert evaluate(config.output, dataset)["normalised"]["wer"] == 0.0
+    assert evaluate(config.output, [dataset], Decoding())["normalised"]["wer"] == 0.0
 
     exported = WhisperModel(
-        str(to_ctranslate2(config.output, quantization="int8")), device="cpu", local_files_only=True
+        str(export(config.output, quantization="int8")), device="cpu", local_files_only=True
     )
     for row in rows:
         pcm = read_flac(row["audio"]["bytes"])

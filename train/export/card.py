@@ -1,0 +1,151 @@
+"""What a model says of itself in words, from what its run and its datasets wrote down."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from corpus.dataset import read_manifest
+from train.evaluate import read_evaluations, shown
+
+UNNAMED = ("datasets", "model", "output")
+"""Settings that the command at the top of the table names already."""
+
+
+def write(run: Path, name: str) -> dict[str, str]:
+    """README.md of a model, and ATTRIBUTION.md where its datasets have one.
+
+    Args:
+        run: a run of `train fit` or `train average`; of any other folder nothing is known.
+        name: of the model.
+    """
+    record = _read_record(run)
+    config = record.get("config", {})
+    datasets = [folder for folder in map(Path, config.get("datasets", [])) if folder.is_dir()]
+    files = {"README.md": _readme(name, run, record, datasets)}
+    attributions = [folder / "ATTRIBUTION.md" for folder in datasets]
+    texts = [path.read_text(encoding="utf-8") for path in attributions if path.exists()]
+    if any(texts):
+        files["ATTRIBUTION.md"] = "\n".join(texts)
+    return files
+
+
+def _read_record(run: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((run / "run.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return {}
+
+
+def _readme(name: str, run: Path, record: Mapping[str, Any], datasets: Sequence[Path]) -> str:
+    config = record.get("config", {})
+    manifests = [read_manifest(folder) for folder in datasets]
+    speech = [part for manifest in manifests for part in manifest.get("speech", [])]
+    evaluations = read_evaluations(run)
+    header: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "automatic-speech-recognition",
+        "tags": ["whisper", "whisper-harvest"],
+    }
+    if languages := sorted({code for m in manifests for code in m.get("languages", [])}):
+        header["language"] = languages
+    if config.get("model"):
+        header["base_model"] = config["model"]
+    lines = [
+        "---",
+        # JSON is YAML, and quotes what needs quoting.
+        *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in header.items()),
+        "---",
+        "",
+        f"# {name}",
+        "",
+        *_origin(record),
+        *_results(evaluations),
+        *_hours("source", speech),
+        *_hours("licence", speech),
+        *_hours("label_kind", speech),
+    ]
+    if speech:
+        lines += [
+            "The works and their authors are in `ATTRIBUTION.md`. Whether the licences of what a "
+            "model was trained on reach the model is not settled; they are listed for you to "
+            "decide under which one to publish it.",
+            "",
+        ]
+    lines += _settings(record)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _origin(record: Mapping[str, Any]) -> Iterator[str]:
+    config = record.get("config", {})
+    if not config.get("model"):
+        yield "A Whisper model; how it was trained is not known here."
+        yield ""
+        return
+    names = ", ".join(Path(name).name for name in config["datasets"])
+    steps = f"{record['steps']} steps with whisper-harvest"
+    yield f"`{config['model']}` fine-tuned on {names}, {steps}."
+    yield ""
+    if averaged := record.get("averaged"):
+        share = f", mixed with `{averaged['base']}` (alpha {averaged['alpha']:g})"
+        yield (
+            f"The mean of {len(averaged['models'])} checkpoints{share if averaged['base'] else ''}."
+        )
+        yield ""
+
+
+def _results(evaluations: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Error rates in percent with 95 % bootstrap intervals."""
+    rows = [
+        [
+            f"{', '.join(Path(folder).name for folder in found['datasets'])}: {part}",
+            found["split"],
+            f"{figures['normalised']['words']:,}",
+            shown(figures["normalised"]),
+            shown(figures["normalised"], "cer"),
+            shown(figures["written"]),
+        ]
+        for found in evaluations
+        for part, figures in {"all": found, **found["sources"]}.items()
+    ]
+    columns = ["dataset", "split", "words", "WER % (95 %)", "CER %", "WER % as written"]
+    return ["## Error rates", "", *_table(columns, rows), ""] if rows else []
+
+
+def _hours(key: str, speech: Iterable[Mapping[str, Any]]) -> list[str]:
+    hours: dict[str, float] = defaultdict(float)
+    for part in speech:
+        if part["split"] == "train":
+            hours[part[key]] += part["seconds"] / 3600
+    told = key.replace("_kind", "")
+    rows = [[name, f"{hours[name]:.2f}"] for name in sorted(hours)]
+    return [f"## Trained on, by {told}", "", *_table([told, "hours"], rows), ""] if rows else []
+
+
+def _settings(record: Mapping[str, Any]) -> list[str]:
+    config = record.get("config", {})
+    if not config.get("model"):
+        return []
+    command = ["train fit", *map(str, config["datasets"]), "--model", config["model"]]
+    rows = [[key, str(value)] for key, value in config.items() if key not in UNNAMED]
+    rows += [[key, str(value)] for key, value in record.get("versions", {}).items()]
+    rows += [[key, str(record[key])] for key in ("engine", "device", "processes") if key in record]
+    return [
+        "## How it was trained",
+        "",
+        f"    {' '.join(command)}",
+        "",
+        *_table(["setting", "value"], rows),
+        "",
+    ]
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    cells = [columns, ["---"] * len(columns), *([_cell(value) for value in row] for row in rows)]
+    return [f"| {' | '.join(row)} |" for row in cells]
+
+
+def _cell(text: str) -> str:
+    """`text` as a cell of a Markdown table: on one line, its bars escaped."""
+    return " ".join(text.replace("\\", "\\\\").replace("|", "\\|").split())
