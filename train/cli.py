@@ -59,6 +59,8 @@ EXPORT_EXAMPLES = """Examples:
   train export ws/runs/v1-whisper-small --to ct2
 
   train export ws/runs/v1-whisper-small --to ct2 --quantization int8 --output models/v1
+
+  train export ws/runs/v1-whisper-small --to safetensors
 """
 
 LanguageTokenOption = Annotated[
@@ -362,25 +364,41 @@ def evaluate(
 @app.command(epilog=EXPORT_EXAMPLES)
 def export(
     run: Annotated[str, typer.Argument(help="A run's or a model's folder.")],
-    to: Annotated[str, typer.Option(help="ct2: CTranslate2, for faster-whisper.")] = "ct2",
-    output: Annotated[Path | None, typer.Option(help="Folder to write [default: RUN/ct2].")] = None,
+    to: Annotated[
+        str,
+        typer.Option(
+            help="ct2: CTranslate2, for faster-whisper; safetensors: the last checkpoint."
+        ),
+    ] = "ct2",
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write [default: RUN/ct2 or RUN/step-N].")
+    ] = None,
     quantization: Annotated[
         str, typer.Option(help="float32, float16, bfloat16, int8, int8_float16, ...")
     ] = "float32",
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Convert a run's model for CTranslate2 and check that it transcribes."""
-    if to != "ct2":
-        raise typer.BadParameter(f"{to!r} is not known; known is ct2", param_hint="--to")
-    from train.export import to_ctranslate2
+    """Convert a run's model for CTranslate2, or its last checkpoint to a Hugging Face folder."""
+    if to not in ("ct2", "safetensors"):
+        raise typer.BadParameter(
+            f"{to!r} is not known; known are ct2, safetensors", param_hint="--to"
+        )
+    from train import export as converters
 
-    folder = to_ctranslate2(run, output, quantization)
-    if as_json:
-        console.print_json({"output": str(folder), "quantization": quantization})
+    if to == "safetensors":
+        folder = converters.to_safetensors(run, output)
+        told = "a model folder with the weights of the last checkpoint"
+        following = f"train evaluate {folder} DATASET"
     else:
-        print(f"{folder}: loads in faster-whisper and transcribes")
-        print(f"next: corpus label --model {folder}")
+        folder = converters.to_ctranslate2(run, output, quantization)
+        told = "loads in faster-whisper and transcribes"
+        following = f"corpus label --model {folder}"
+    if as_json:
+        console.print_json({"output": str(folder), "to": to, "quantization": quantization})
+    else:
+        print(f"{folder}: {told}")
+        print(f"next: {following}")
 
 
 def main() -> None:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from corpus.errors import UserError
 from train.config import FitConfig
+from train.export import to_safetensors
 from train.trainer import fit
 
 STEPS = 6
@@ -114,6 +115,30 @@ def test_every_stage_makes_the_steps_of_plain_torch(
     assert ours.keys() == theirs.keys()
     for name, weight in theirs.items():
         torch.testing.assert_close(ours[name], weight, rtol=1e-3, atol=1e-4)
+    assert_exported_is_the_result(tmp_path / "run")
+
+
+def assert_exported_is_the_result(run: Path) -> None:
+    """The last checkpoint, written as plain safetensors, is the model that the run ended with."""
+    folder = to_safetensors(str(run))
+    assert folder == run / f"step-{STEPS:08d}"
+    exported, result = (load_file(f / "model.safetensors") for f in (folder, run / "model"))
+    assert exported.keys() == result.keys()
+    assert all(torch.equal(exported[name], result[name]) for name in result)
+    with pytest.raises(UserError, match="exists"):
+        to_safetensors(str(run))
+
+
+@pytest.mark.parametrize("engine", ["plain", "zero2"])
+def test_a_checkpoint_is_written_as_plain_safetensors(
+    engine: str, request: pytest.FixtureRequest
+) -> None:
+    assert_exported_is_the_result(request.getfixturevalue(engine))
+
+
+def test_a_run_without_a_checkpoint_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no checkpoint"):
+        to_safetensors(str(tmp_path))
 
 
 def test_a_finished_training_leaves_no_process_group_to_crash_the_exit(zero2: Path) -> None:
