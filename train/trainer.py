@@ -353,10 +353,11 @@ class Run:
             }
             self._log({"step": self.step, **metrics, "seconds": time.perf_counter() - began})
             self.say(f"step {self.step}: dev WER {rates['wer']:.2%}, CER {rates['cer']:.2%}")
-            self.stale += 1
-            if self.best is None or metrics["dev_macro_wer"] < self.best["dev_macro_wer"]:
+            before = self.best["dev_macro_wer"] if self.best else float("inf")
+            self.stale = 0 if metrics["dev_macro_wer"] < before else self.stale + 1
+            # Of equals the last: it has learnt more of what WER does not see, such as timestamps.
+            if metrics["dev_macro_wer"] <= before:
                 self.best = {"step": self.step, **metrics}
-                self.stale = 0
                 if self.processes.first:
                     target = self.folder / f"best-{self.step:08d}"
                     models.save(self.whisper, target, state)
