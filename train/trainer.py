@@ -372,7 +372,9 @@ class Run:
         Decoding never meets a model that is divided among the processes: each of its steps would
         gather all weights anew.
         """
-        with self.average.in_place() if self.average else contextlib.nullcontext():
+        # Decoding meets a new length at each token: layers would be compiled for all of them.
+        stance = torch.compiler.set_stance("force_eager" if self.config.compile else "default")
+        with stance, self.average.in_place() if self.average else contextlib.nullcontext():
             state = self.engine.whole_model()
             if state is None:
                 yield self.whisper, None

@@ -159,6 +159,42 @@ def test_two_processes_make_the_steps_of_one(
     assert_equal_steps(run, plain)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["deepspeed", "--num_gpus", "2", "--module"],
+        [
+            *("accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
+            *("--mixed_precision", "no", "--dynamo_backend", "no", "-m"),
+        ],
+    ],
+    ids=["deepspeed", "accelerate"],
+)
+def test_other_launchers_make_the_same_steps(
+    launcher: list[str], plain: Path, tmp_path: Path, config: Callable[..., FitConfig]
+) -> None:
+    run = tmp_path / "run"
+    programs = Path(sys.executable).parent
+    _, *arguments = command(config(run, micro_batch=1))
+    done = subprocess.run(
+        [programs / launcher[0], *launcher[1:], *arguments],
+        env=os.environ
+        | {
+            "OMP_NUM_THREADS": "1",
+            "DS_ACCELERATOR": "cpu",
+            "PATH": f"{programs}:{os.environ['PATH']}",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "DeepSpeedEngine, ZeRO stage 2, world size 2" in done.stdout
+    assert_equal_steps(run, plain)
+
+
 ALL_THAT_IS_DRAWN = [
     *("--recipe", "large-v2", "--set", "dropout=0.1", "--set", "speed=0.5", "--set", "noise=0.5"),
     *("--set", "label_smoothing=0.1"),
