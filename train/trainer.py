@@ -88,9 +88,11 @@ def _fit(
 ) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     whisper = models.load(config.model)
-    if processes.first:
-        take_over(config)
-    processes.wait()
+    # Once; and where machines have a cache each, once on each of them.
+    for turn in (processes.first, processes.first_here):
+        if turn:
+            take_over(config)
+        processes.wait()
     data = open_data(config, whisper)
     dev = open_dev(config)
     plan = config.plan(
