@@ -51,7 +51,8 @@ format: .venv/.ready
 # What is promised of every catalogue, once more with it in PostgreSQL.
 CATALOGUE_TESTS = $(addprefix tests/corpus/test_, $(addsuffix .py, catalogue segment label verdict \
 	build remove report show status verify)) $(addprefix tests/review_app/test_, \
-	$(addsuffix .py, queue api leases recut))
+	$(addsuffix .py, queue api auth leases recut agreement disputes exchange browse \
+	statistics))
 
 # The browser tests drive Debian's Chromium, the catalogue's start a server of Debian's PostgreSQL;
 # without them they are skipped, and say so.

@@ -146,8 +146,9 @@ def _recording(number: int, path: Path, length_ms: int) -> Recording:
 def _build(way: str, root: str) -> Iterator[tuple[str, float]]:
     from dataclasses import replace
 
-    from corpus.build import build, media_paths, plan_dataset
+    from corpus.build import build, plan_dataset
     from corpus.engine import Workers
+    from corpus.kept import media_paths
 
     workspace = open_workspace(Path(root))
     catalogue = Catalogue(workspace.catalogue_url)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from corpus import __version__, audio, console, engine, leaks, pack
 from corpus.card import Credit, Speech, SplitTotals, attribution_md, dataset_card
@@ -30,8 +30,9 @@ from corpus.dataset import (
     write_dataset,
 )
 from corpus.errors import ItemError, UserError
+from corpus.kept import Kept, media_paths
 from corpus.pieces import faded
-from corpus.plan import Kept, Plan, Run, Window, make_plan, media_paths, run_seconds
+from corpus.plan import Plan, Run, Window, make_plan, run_seconds
 from corpus.segment import MAX_SECONDS
 from corpus.thresholds import read_thresholds
 from corpus.workspace import BuildConfig, Workspace
@@ -140,6 +141,7 @@ def build(
     folder = workspace.datasets / name
     if folder.exists():
         if read_manifest(folder).get("fingerprint") == plan.fingerprint:
+            _note_held_out(catalogue, plan)
             return folder, False
         raise FrozenError(
             f"{folder} was built from another state of the corpus or with other settings, and a "
@@ -189,7 +191,15 @@ def build(
     )
     if linked:
         console.say(f"{linked} of its files are those of an earlier dataset")
+    _note_held_out(catalogue, plan)
     return folder, True
+
+
+def _note_held_out(catalogue: Catalogue, plan: Plan) -> None:
+    """Note which recordings are tested on; reviewers hear them first."""
+    with catalogue.session() as session:
+        for some in engine.batches(sorted(plan.held_out), 500):
+            session.execute(update(Recording).filter(Recording.id.in_(some)).values(held_out=True))
 
 
 def _values(version: str) -> dict[str, Any]:

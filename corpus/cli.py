@@ -1,11 +1,7 @@
 """The `corpus` command line."""
 
 import contextlib
-import math
-import re
 import sys
-import urllib.parse
-from collections.abc import Iterable
 from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
@@ -15,87 +11,39 @@ import typer
 
 from corpus import console
 from corpus.catalogue import Catalogue
+from corpus.cli_common import (
+    EngineOption,
+    NoCheckCertificateOption,
+    NoSleepOption,
+    ProxyOption,
+    WorkersOption,
+    network_options,
+    open_both,
+    open_to_read,
+    tell,
+    workers_of,
+)
+from corpus.cli_fetch import fetch
+from corpus.cli_import import add, import_app, import_common_voice, import_fleurs, import_hf
 from corpus.console import DebugOption, JsonOption
 from corpus.errors import UserError
 from corpus.export import Format
-from corpus.text import base_language
-from corpus.workspace import FetchConfig, Workspace, WorkspaceOption, init_workspace, open_workspace
+from corpus.workspace import Workspace, WorkspaceOption, init_workspace, open_workspace
 
 if TYPE_CHECKING:
-    from corpus.engine import Counts, Workers
-    from corpus.fetch import Planned
+    from corpus.engine import Counts
 
 app = console.new_app(
     "Collect speech, turn it into labelled segments, and build the training set.\n\n"
     "Example: corpus init czech --language cs; cd czech; "
     'corpus fetch --license cc --search "rozhovor"; corpus run'
 )
-import_app = console.new_app("Import a published data set.")
 app.add_typer(import_app, name="import")
-
-ANY_LANGUAGE = "any"
-
-ProxyOption = Annotated[str | None, typer.Option(help="HTTP or SOCKS proxy URL.")]
-NoCheckCertificateOption = Annotated[
-    bool, typer.Option("--no-check-certificate", help="Accept any TLS certificate.")
-]
-NoSleepOption = Annotated[
-    bool,
-    typer.Option(
-        "--no-sleep", help="Do not pause between requests; only to a site on this machine."
-    ),
-]
-EngineOption = Annotated[
-    str | None,
-    typer.Option("--engine", help="local, or ray: the cluster at RAY_ADDRESS, else one here."),
-]
-WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Worker processes, or Ray actors.")
-]
-LicenceOption = Annotated[
-    str, typer.Option("--license", help="The licence of these files, as an SPDX id, or own.")
-]
 
 
 def main() -> None:
     """Entry point of the `corpus` command."""
     console.run(app)
-
-
-def _open(workspace: Path | None) -> tuple[Workspace, Catalogue]:
-    found = open_workspace(workspace)
-    return found, Catalogue(found.catalogue_url)
-
-
-def _open_to_read(workspace: Path | None) -> tuple[Workspace, Catalogue]:
-    """As `_open`, for commands that only look: a catalogue that is gone is told, not made anew."""
-    space = open_workspace(workspace)
-    if space.config.catalogue is None and not (space.root / "catalogue.sqlite").exists():
-        console.say(
-            f"warning: {space.root} has no catalogue.sqlite, so nothing is known here; put it "
-            "back, or begin a new one with `corpus fetch` or `corpus add`"
-        )
-        return space, Catalogue("sqlite://")
-    return space, Catalogue(space.catalogue_url)
-
-
-def _workers(space: Workspace, engine: str | None, workers: int | None) -> "Workers":
-    """Where to work: what the options say, else corpus.toml."""
-    from corpus.engine import Workers
-
-    config = space.config.engine
-    return Workers(engine or config.name, workers or config.workers)
-
-
-def _tell(
-    counts: "Counts", what: str, as_json: bool, words: tuple[str, str] = ("done", "failed")
-) -> None:
-    if as_json:
-        console.print_json({"done": counts.done, "failed": counts.failed})
-        return
-    print(f"{what}: {counts.done} {words[0]}, {counts.failed} {words[1]}")
-    if counts.failed:
-        print("all of them, with their reasons: corpus status --json")
 
 
 @app.command()
@@ -117,320 +65,8 @@ def init(
         print(f"workspace {workspace.root} is ready; its settings are in corpus.toml")
 
 
-@app.command()
-def fetch(
-    urls: Annotated[
-        list[str] | None, typer.Argument(help="Videos, playlists, channels or @handles.")
-    ] = None,
-    search: Annotated[
-        list[str] | None, typer.Option(help="Words to search for; may be given several times.")
-    ] = None,
-    from_file: Annotated[
-        Path | None, typer.Option(help="File of addresses, one a line; # begins a comment.")
-    ] = None,
-    licence: Annotated[
-        str, typer.Option("--license", help="Only `cc`: Creative Commons without ND and NC.")
-    ] = "cc",
-    allow_nc: Annotated[
-        bool, typer.Option("--allow-nc", help="Take licences for non-commercial use too.")
-    ] = False,
-    max_videos: Annotated[int | None, typer.Option(min=1, help="List at most this many.")] = None,
-    max_hours: Annotated[
-        float | None,
-        typer.Option(min=0.0, help="Stop when so much of what is listed is here."),
-    ] = None,
-    min_duration: Annotated[
-        float | None, typer.Option(min=0.0, help="Seconds; shorter videos are left.")
-    ] = None,
-    max_duration: Annotated[
-        float | None, typer.Option(min=1.0, help="Seconds; longer videos are left.")
-    ] = None,
-    language: Annotated[
-        str | None,
-        typer.Option(
-            help="Spoken language, such as pt-BR, if not just the workspace's; any: whatever the "
-            "site says is spoken."
-        ),
-    ] = None,
-    newest_first: Annotated[
-        bool, typer.Option("--newest-first", help="Search by date instead of by relevance.")
-    ] = False,
-    subtitles_only: Annotated[
-        bool, typer.Option("--subtitles-only", help="Leave videos without human subtitles.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell what would be taken, and take nothing.")
-    ] = False,
-    cookies: Annotated[
-        Path | None, typer.Option(help="Netscape cookie file; free videos need none.")
-    ] = None,
-    proxy: ProxyOption = None,
-    rate_limit: Annotated[
-        str | None, typer.Option(help="Bytes a second for media, such as 500K or 2M.")
-    ] = None,
-    no_check_certificate: NoCheckCertificateOption = False,
-    no_sleep: NoSleepOption = False,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Fetch Creative-Commons videos with their human subtitles.
-
-    From YouTube, Wikimedia Commons, PeerTube, and other sites that tell a video's licence.
-    Videos without usable subtitles are taken too, for pseudo-labelling. Automatic captions never
-    become labels. Run it again to go on where it stopped.
-
-    Example: corpus fetch --license cc --search "rozhovor" --max-videos 50
-    """
-    from corpus.fetch import fetch as take
-    from corpus.fetch import plan_fetch, read_urls
-    from corpus.sources.video import FetchOptions
-    from corpus.sources.ytdlp import check_cookies
-
-    if licence != "cc":
-        raise UserError(f"--license {licence}: only cc can be checked; own files: corpus add")
-    space, catalogue = _open(workspace)
-    config = space.config.fetch
-    rate = rate_limit or config.rate_limit
-    if cookies:
-        check_cookies(cookies)
-        console.say("warning: YouTube may block an account whose cookies fetch many videos")
-    options = FetchOptions(
-        language=_spoken(language, space.config.language),
-        any_language=language == ANY_LANGUAGE,
-        cookies=cookies,
-        rate_limit=_bytes(rate) if rate else None,
-        subtitles_only=config.subtitles_only or subtitles_only,
-        min_seconds=config.min_duration if min_duration is None else min_duration,
-        max_seconds=config.max_duration if max_duration is None else max_duration,
-        allow_nc=config.allow_nc or allow_nc,
-        newest_first=newest_first,
-        **_network(config, proxy, no_check_certificate, no_sleep),
-    )
-    if (options.min_seconds or 0.0) > (options.max_seconds or math.inf):
-        raise UserError(f"no video is {options.wanted_length} long; exchange the two limits")
-    addresses = [*(urls or []), *(read_urls(from_file) if from_file else [])]
-    if dry_run:
-        planned = plan_fetch(
-            catalogue,
-            addresses,
-            search or [],
-            options,
-            max_videos=max_videos,
-            max_hours=max_hours,
-        )
-        _tell_plan(planned, as_json)
-        return
-    counts = take(
-        space,
-        catalogue,
-        addresses,
-        search or [],
-        options,
-        max_videos=max_videos,
-        max_hours=max_hours,
-    )
-    _tell(counts, "fetch", as_json, ("taken", "not taken"))
-
-
-def _network(
-    config: FetchConfig, proxy: str | None, no_check_certificate: bool, no_sleep: bool
-) -> dict[str, Any]:
-    """The options of `FetchOptions` on how to reach a site."""
-    proxy = proxy or config.proxy
-    sleep = config.sleep and not no_sleep
-    host = urllib.parse.urlsplit(proxy or "").hostname
-    if not sleep and host not in {"localhost", "127.0.0.1", "::1"}:
-        raise UserError(
-            "without pauses a public site blocks this address; --no-sleep is only for a site on "
-            "this machine, reached by --proxy http://127.0.0.1:PORT"
-        )
-    return {
-        "proxy": proxy,
-        "check_certificate": config.check_certificate and not no_check_certificate,
-        "sleep": sleep,
-    }
-
-
-def _spoken(asked: str | None, language: str) -> str:
-    """The code of the language to fetch in a workspace for `language`: that, or a kind of it."""
-    if asked in {None, ANY_LANGUAGE}:
-        return language
-    if base_language(asked) != base_language(language):
-        raise UserError(
-            f"--language {asked}: this workspace is for {language}; make one for {asked} with "
-            "`corpus init`"
-        )
-    return asked
-
-
-def _bytes(text: str) -> int:
-    """A number of bytes, with K, M or G for powers of 1024."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)", text.strip().upper())
-    if match is None or float(match[1]) == 0:
-        raise UserError(f"{text!r} is no rate; give bytes a second, such as 500K or 2M")
-    return int(float(match[1]) * 1024 ** " KMG".index(match[2] or " "))
-
-
-def _tell_plan(planned: "Iterable[Planned]", as_json: bool) -> None:
-    videos = list(planned)
-    taken = [video for video in videos if video.outcome == "take"]
-    hours = sum(video.seconds or 0.0 for video in taken) / 3600
-    if as_json:
-        console.print_json(
-            {"take": len(taken), "hours": hours, "videos": [asdict(video) for video in videos]}
-        )
-        return
-    console.print_table(
-        f"{len(taken)} of {len(videos)} would be taken, {hours:.2f} hours",
-        ["video", "title", "minutes", "outcome", "licence", "subtitles", "why"],
-        [
-            [
-                video.id,
-                video.title,
-                None if video.seconds is None else f"{video.seconds / 60:.1f}",
-                video.outcome,
-                video.licence,
-                video.subtitles,
-                video.why,
-            ]
-            for video in videos
-        ],
-    )
-
-
-@app.command()
-def add(
-    paths: Annotated[
-        list[Path], typer.Argument(help="Audio or video files, folders, or manifests (CSV, JSONL).")
-    ],
-    licence: LicenceOption = "own",
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Add own audio or video, with .srt or .vtt beside it where there is one.
-
-    A manifest, CSV or JSONL, has path and text, and may have start and end (seconds), speaker,
-    language and split; several lines with a span are several segments of one file. What is there
-    already stays as it is.
-
-    Example: corpus add recordings/ takes.csv --license CC-BY-4.0
-    """
-    from corpus.add import add as take
-
-    space, catalogue = _open(workspace)
-    counts = take(space, catalogue, paths, licence=licence)
-    _tell(counts, "add", as_json)
-
-
-@import_app.command("common-voice")
-def import_common_voice(
-    path: Annotated[
-        Path | None, typer.Argument(help="A release's folder, or its archive (.tar.gz).")
-    ] = None,
-    validated_rest: Annotated[
-        bool,
-        typer.Option(
-            "--validated-rest",
-            help="Take all validated clips whose speaker and sentence are not in dev or test.",
-        ),
-    ] = False,
-    other: Annotated[
-        bool, typer.Option("--other", help="Take clips that nobody has validated, to be checked.")
-    ] = False,
-    from_mdc: Annotated[
-        str | None,
-        typer.Option(help="Id of a release to get from the Mozilla Data Collective."),
-    ] = None,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Import a Mozilla Common Voice release, of read sentences or of spontaneous speech.
-
-    Example: corpus import common-voice cv-corpus-25.0-2026-03-09/cs --validated-rest
-    """
-    from corpus import importing
-
-    if (path is None) == (from_mdc is None):
-        raise UserError("give the release's folder or archive, or else --from-mdc ID")
-    space, catalogue = _open(workspace)
-    counts = importing.import_common_voice(
-        space,
-        catalogue,
-        path,
-        validated_rest=validated_rest,
-        other=other,
-        from_mdc=from_mdc,
-    )
-    _tell(counts, "import", as_json)
-
-
-@import_app.command("fleurs")
-def import_fleurs(
-    name: Annotated[str, typer.Argument(help="A folder, or a name of the Hub such as cs_cz.")],
-    text_column: Annotated[
-        str, typer.Option(help="raw_transcription, or transcription without case and punctuation.")
-    ] = "raw_transcription",
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Import FLEURS in one language.
-
-    Example: corpus import fleurs fleurs/data/cs_cz
-    """
-    from corpus import importing
-
-    space, catalogue = _open(workspace)
-    counts = importing.import_fleurs(space, catalogue, name, text_column=text_column)
-    _tell(counts, "import", as_json)
-
-
-@import_app.command("hf")
-def import_hf(
-    name: Annotated[
-        str, typer.Argument(help="A folder, a Parquet or CSV file, or a name of the Hub.")
-    ],
-    config: Annotated[
-        str | None, typer.Option(help="Which part, where a data set has several.")
-    ] = None,
-    split: Annotated[
-        list[str] | None, typer.Option(help="Only this split; may be given several times.")
-    ] = None,
-    audio_column: Annotated[str | None, typer.Option(help="Default: guessed by its name.")] = None,
-    text_column: Annotated[str | None, typer.Option(help="Default: guessed by its name.")] = None,
-    speaker_column: Annotated[
-        str | None, typer.Option(help="Default: guessed by its name.")
-    ] = None,
-    licence: Annotated[
-        str | None,
-        typer.Option("--license", help="SPDX id, or own. Default: what the card says."),
-    ] = None,
-    workspace: WorkspaceOption = None,
-    as_json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Import a speech data set in a form of Hugging Face: its audio becomes FLAC here.
-
-    Example: corpus import hf podcasts/ --text-column sentence --license CC-BY-4.0
-    """
-    from corpus import importing
-
-    space, catalogue = _open(workspace)
-    counts = importing.import_hf(
-        space,
-        catalogue,
-        name,
-        config=config,
-        splits=split or [],
-        audio_column=audio_column,
-        text_column=text_column,
-        speaker_column=speaker_column,
-        licence=licence,
-    )
-    _tell(counts, "import", as_json)
+app.command()(fetch)
+app.command()(add)
 
 
 @app.command()
@@ -451,12 +87,12 @@ def segment(
     """
     from corpus.segment import segment_recordings
 
-    space, catalogue = _open(workspace)
+    space, catalogue = open_both(workspace)
     target = target_seconds or space.config.segment.target_seconds
     counts = segment_recordings(
-        space, catalogue, target_seconds=target, workers=_workers(space, engine, workers)
+        space, catalogue, target_seconds=target, workers=workers_of(space, engine, workers)
     )
-    _tell(counts, "segment", as_json)
+    tell(counts, "segment", as_json)
 
 
 @app.command()
@@ -498,7 +134,7 @@ def label(
     from corpus.models import find_model
     from corpus.retime import label_in_time
 
-    space, catalogue = _open(workspace)
+    space, catalogue = open_both(workspace)
     config = space.config.label
     name = model or config.model
     if name is None:
@@ -516,13 +152,13 @@ def label(
             compute_type=compute_type or config.compute_type,
             batch_size=batch_size or config.batch_size,
             releases=releases,
-            workers=_workers(space, engine, workers),
+            workers=workers_of(space, engine, workers),
         )
         if ctc is not None:
             align_subtitles(space, catalogue, whisper.origin, ctc)
         return counts
 
-    _tell(label_in_time(space, catalogue, whisper.origin, label_all), "label", as_json)
+    tell(label_in_time(space, catalogue, whisper.origin, label_all), "label", as_json)
 
 
 @app.command()
@@ -554,7 +190,7 @@ def verdict(
     from corpus.thresholds import PRESETS_FILE, read_thresholds
     from corpus.verdict import Rules, apply_verdicts
 
-    space, catalogue = _open(workspace)
+    space, catalogue = open_both(workspace)
     if what_if and (preset or explain):
         raise UserError("--what-if names a preset of its own and goes alone; leave the other out")
     name = what_if or preset or space.config.verdict.preset
@@ -611,8 +247,10 @@ def build(
     """
     from corpus.build import build as write
     from corpus.build import check_media, plan_dataset, plan_rows, plan_totals
+    from corpus.score import phrases_for
+    from corpus.verdict import heed_decisions
 
-    space, catalogue = _open(workspace)
+    space, catalogue = open_both(workspace)
     given: dict[str, Any] = {
         "name": name,
         "tokenizer": tokenizer,
@@ -624,9 +262,12 @@ def build(
         space.config.build, **{key: value for key, value in given.items() if value is not None}
     )
     settings = replace(settings, tokenizer=_tokenizer(space, settings.tokenizer))
-    where = _workers(space, engine, workers)
+    where = workers_of(space, engine, workers)
     if check_media(space, catalogue, where).failed:
         console.say("warning: some clips cannot be read; which: corpus status --json")
+    language = space.config.language
+    if late := heed_decisions(catalogue, language, phrases_for(language, space.root)):
+        console.say(f"{late} verdicts were of before people decided, so all were given again")
     plan = plan_dataset(space, catalogue, settings, where)
     for warning in plan.warnings:
         console.say(f"warning: {warning}")
@@ -728,15 +369,15 @@ def verify(
     from corpus import verify as checks
     from corpus.sources.video import FetchOptions
 
-    space, catalogue = _open(workspace)
+    space, catalogue = open_both(workspace)
     config = space.config.fetch
     options = FetchOptions(
         language=space.config.language,
-        **_network(config, proxy, no_check_certificate, no_sleep),
+        **network_options(config, proxy, no_check_certificate, no_sleep),
     )
     problems = []
     for problem in chain(
-        checks.check_media(space, catalogue, _workers(space, engine, workers)),
+        checks.check_media(space, catalogue, workers_of(space, engine, workers)),
         checks.check_datasets(space, catalogue),
         checks.check_licences(catalogue, options) if licenses else (),
     ):
@@ -775,7 +416,7 @@ def remove(
     """
     from corpus import remove as takedowns
 
-    space, catalogue = _open(workspace)
+    space, catalogue = open_both(workspace)
     takedown = takedowns.find(catalogue, ids or [], channel or [], url or [])
     if takedown.recordings and not yes:
         for recording in takedown.recordings:
@@ -825,7 +466,7 @@ def run(
 
     Example: corpus run
     """
-    space, _ = _open(workspace)
+    space, _ = open_both(workspace)
     # With --json, stdout is for the one document at the end.
     with contextlib.redirect_stdout(sys.stderr if as_json else sys.stdout):
         _run_stages(space)
@@ -880,7 +521,7 @@ def status(
     from corpus.status import print_status
     from corpus.status import status as find_status
 
-    _, catalogue = _open_to_read(workspace)
+    _, catalogue = open_to_read(workspace)
     found = find_status(catalogue)
     if as_json:
         console.print_json(found)
@@ -905,7 +546,7 @@ def show(
     from corpus.show import print_shown
     from corpus.show import show as find
 
-    _, catalogue = _open_to_read(workspace)
+    _, catalogue = open_to_read(workspace)
     found = find(catalogue, id)
     if as_json:
         console.print_json(found)
@@ -931,7 +572,7 @@ def report(
     from corpus.report.numbers import report as find
     from corpus.report.tables import print_report
 
-    space, catalogue = _open_to_read(workspace)
+    space, catalogue = open_to_read(workspace)
     if html is not None:
         from corpus.report.page import check_target
 

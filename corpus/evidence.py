@@ -7,9 +7,9 @@ ten times as long.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from sqlalchemy import Select, case, func, select
+from sqlalchemy import ColumnElement, Select, case, func, select, true
 from sqlalchemy.orm import Session
 
 from corpus import console
@@ -25,6 +25,7 @@ from corpus.catalogue import (
 )
 from corpus.score import HEARD, MEASURED, Text
 from corpus.subtitles.suspect import noted_suspicion
+from corpus.text import normalise
 
 Result = TypeVar("Result")
 
@@ -48,11 +49,14 @@ class Evidence:
     texts: Sequence[Text] = ()
     """In the order in which they were added."""
     decided: tuple[str, str | None, int | None] | None = None
-    """The last decision that stands and is no skip: action, reason, transcript."""
+    """The decision that holds: action, reason, transcript. It is what an adjudicator has settled,
+    else the last one that stands and is no skip."""
     stored: tuple[str, list[str], int | None, str] | None = field(default=None, compare=False)
     """The verdict as it is stored: verdict, reasons, transcript, thresholds."""
     validated: bool = True
     """Whether listeners have agreed with a release's text, as far as it tells."""
+    disputed: bool = False
+    """Whether the decisions that stand differ, and none of them settles it."""
 
     @property
     def heard(self) -> Text | None:
@@ -81,27 +85,37 @@ class Evidence:
         return pseudo
 
 
+def disagree(kept: Iterable[str | None]) -> bool:
+    """Whether people have decided differently: what each keeps as the text, None for a reject.
+
+    Texts that are the same to the metrics are the same here.
+    """
+    return len({None if text is None else normalise(text) for text in kept}) > 1
+
+
 def in_batches(
     catalogue: Catalogue,
     doing: str,
     work: Callable[[Session, list[Evidence]], Iterable[Result]],
     *,
     lock: bool = False,
+    among: ColumnElement[bool] = true(),  # noqa: B008 - a constant of SQL
 ) -> Iterator[Result]:
-    """The results of `work` on all segments in the order of their ids, with a progress bar.
+    """The results of `work` on segments in the order of their ids, with a progress bar.
 
     Each batch is read and worked on in one transaction. `work` gives a result for each segment.
     `lock` is for work that writes: where the database has row locks, reviewers and other verdicts
     wait for its end.
     """
     with catalogue.session() as session:
-        total = session.scalar(select(func.count()).select_from(Segment)) or 0
+        total = session.scalar(select(func.count()).select_from(Segment).filter(among)) or 0
 
     def results() -> Iterator[Result]:
         last = ""
         while True:
             with catalogue.session() as session:
-                after = _SEGMENTS.filter(Segment.id > last).order_by(Segment.id).limit(BATCH_ROWS)
+                wanted = _SEGMENTS.filter(Segment.id > last, among)
+                after = wanted.order_by(Segment.id).limit(BATCH_ROWS)
                 batch = _read(session, after.with_for_update(of=Segment) if lock else after)
                 found = work(session, batch)
             if not batch:
@@ -115,6 +129,12 @@ def in_batches(
 def read_all(catalogue: Catalogue, doing: str) -> Iterator[Evidence]:
     """All segments in the order of their ids, with a progress bar."""
     return in_batches(catalogue, doing, lambda _, batch: batch)
+
+
+def read_decided(catalogue: Catalogue, doing: str) -> Iterator[Evidence]:
+    """The segments on which people have decided, whether that stands or not."""
+    decided = Segment.id.in_(select(Decision.segment_id))
+    return in_batches(catalogue, doing, lambda _, batch: batch, among=decided)
 
 
 def read_one(catalogue: Catalogue, segment_id: str) -> Evidence | None:
@@ -175,14 +195,19 @@ def _read(
         .order_by(Transcript.id)
     ):
         texts[segment_id].append(Text(key, kind, origin, text, scores.get(key, {})))
-    decisions = {
-        segment_id: (action, reason, transcript_id)
-        for segment_id, action, reason, transcript_id in session.execute(
-            select(Decision.segment_id, Decision.action, Decision.reason, Decision.transcript_id)
-            .filter(Decision.segment_id.between(first, last), STANDS)
-            .order_by(Decision.id)
+    decisions: dict[str, list[_Decided]] = defaultdict(list)
+    for segment_id, action, reason, transcript_id, adjudicates in session.execute(
+        select(
+            Decision.segment_id,
+            Decision.action,
+            Decision.reason,
+            Decision.transcript_id,
+            Decision.adjudicates,
         )
-    }
+        .filter(Decision.segment_id.between(first, last), STANDS)
+        .order_by(Decision.adjudicates, Decision.made_at, Decision.id)
+    ):
+        decisions[segment_id].append(_Decided(action, reason, transcript_id, adjudicates))
     stored = {
         segment_id: (verdict, reasons, transcript_id, version)
         for segment_id, verdict, reasons, transcript_id, version in session.execute(
@@ -204,9 +229,25 @@ def _read(
             group=group,
             note=note,
             texts=texts.get(key, ()),
-            decided=decisions.get(key),
+            decided=made[-1][:3] if (made := decisions.get(key)) else None,
             stored=stored.get(key),
             validated=validated is not False,
+            disputed=made is not None and _is_disputed(made, texts.get(key, ())),
         )
         for key, recording_id, start_ms, end_ms, language, group, note, validated in segments
     ]
+
+
+class _Decided(NamedTuple):
+    action: str
+    reason: str | None
+    transcript_id: int | None
+    adjudicates: bool
+
+
+def _is_disputed(made: Sequence[_Decided], texts: Sequence[Text]) -> bool:
+    """Whether standing decisions on a segment, of which the last holds, differ."""
+    if len(made) < 2 or made[-1].adjudicates:
+        return False
+    written = {text.id: text.text for text in texts}
+    return disagree(written.get(one.transcript_id or 0) for one in made)

@@ -11,12 +11,13 @@ everybody reads one list), leaving that out would leave no corpus. It stays, and
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from itertools import islice
 from typing import NamedTuple
+
+from corpus import words
+from corpus.sieve import BATCH_TEXTS, Sieve
 
 RECORDING, AUDIO = "same recording", "same audio"
 SPEAKER, TEXT, WORDS = "same speaker", "same text", "same run of 8 words"
@@ -25,11 +26,9 @@ MIN_WORDS = 4
 MIN_LETTERS = 16
 """A text of fewer words counts from here, a letter of Chinese, Japanese or Korean as two."""
 
-NGRAM_WORDS = 8
-NGRAM_LETTERS = 20
+RUN_WORDS = 8
+RUN_LETTERS = 20
 """In a row, in scripts that do not write spaces between words."""
-LETTERS_PER_WORD = 15
-"""Mean length of "words" from which a text has none: German and Finnish stay below."""
 
 MAX_SHARE = 0.5
 """Of train. Above, speakers or sentences are shared by design."""
@@ -72,35 +71,42 @@ class Index:
         self.audio: dict[object, str] = {}
         self.speakers: dict[str, str] = {}
         self.texts: dict[str, str] = {}
-        self.grams: dict[int, str] = {}
+        self.runs: dict[int, str] = {}
+        texts = []
         for item in held_out:
             self.recordings.setdefault(item.recording, item.id)
             if item.audio is not None:
                 self.audio.setdefault(item.audio, item.id)
             if item.speaker is not None:
                 self.speakers.setdefault(item.speaker, item.id)
-            units = _units(item.text)
+            texts.append(words.plain(item.text))
+            units = words.units(texts[-1])
             if _counts(units):
                 self.texts.setdefault(" ".join(units), item.id)
-            for gram in _grams(units):
-                self.grams.setdefault(gram, item.id)
+            for run in _runs(units):
+                self.runs.setdefault(run, item.id)
+        self.sieve = Sieve(texts, RUN_WORDS)
 
-    def find(self, item: Known) -> list[Leak]:
-        """All that a segment of train shares with what is held out, one leak of each kind."""
-        found = []
-        if item.recording in self.recordings:
-            found.append((RECORDING, self.recordings[item.recording]))
-        if item.audio is not None and item.audio in self.audio:
-            found.append((AUDIO, self.audio[item.audio]))
-        if item.speaker is not None and item.speaker in self.speakers:
-            found.append((SPEAKER, self.speakers[item.speaker]))
-        units = _units(item.text)
-        text = " ".join(units)
-        if text in self.texts:
-            found.append((TEXT, self.texts[text]))
-        elif not self.grams.keys().isdisjoint(_grams(units)):
-            found.append((WORDS, next(self.grams[g] for g in _grams(units) if g in self.grams)))
-        return [Leak(item.id, why, held) for why, held in found]
+    def find(self, items: Sequence[Known]) -> Iterator[Leak]:
+        """All that segments of train share with what is held out, one leak of each kind."""
+        texts = [words.plain(item.text) for item in items]
+        for item, text, may_know in zip(items, texts, self.sieve.may_know(texts), strict=True):
+            segment, recording, speaker, audio, _ = item
+            if recording in self.recordings:
+                yield Leak(segment, RECORDING, self.recordings[recording])
+            if audio is not None and audio in self.audio:
+                yield Leak(segment, AUDIO, self.audio[audio])
+            if speaker is not None and speaker in self.speakers:
+                yield Leak(segment, SPEAKER, self.speakers[speaker])
+            if may_know:
+                yield from self._find_text(segment, words.units(text))
+
+    def _find_text(self, segment: str, units: Sequence[str]) -> Iterator[Leak]:
+        if (text := " ".join(units)) in self.texts:
+            yield Leak(segment, TEXT, self.texts[text])
+        else:
+            held = (self.runs[run] for run in _runs(units) if run in self.runs)
+            yield from (Leak(segment, WORDS, item) for item in islice(held, 1))
 
 
 def find_leaks(train: Iterable[Known], held_out: Iterable[Known]) -> Found:
@@ -108,9 +114,10 @@ def find_leaks(train: Iterable[Known], held_out: Iterable[Known]) -> Found:
     index = Index(held_out)
     found: list[Leak] = []
     size = 0
-    for item in train:
-        found += index.find(item)
-        size += 1
+    items = iter(train)
+    while some := list(islice(items, BATCH_TEXTS)):
+        found += index.find(some)
+        size += len(some)
     shared = []
     for kinds, what in (((SPEAKER,), "speakers"), ((TEXT, WORDS), "sentences")):
         count = sum(leak.why in kinds for leak in found)
@@ -131,34 +138,6 @@ def counts(leaks: Iterable[Leak]) -> dict[str, int]:
     return dict(sorted(Counter(leak.why for leak in leaks).items()))
 
 
-@cache
-def _words() -> re.Pattern[str]:
-    """Finds words: marks belong to them, spaces, punctuation and symbols do not."""
-    # `re` looks these up in a table, but goes through what is beyond one by one: pictographs alone.
-    plane = (chr(code) for code in range(0x10000))
-    apart = "".join(re.escape(one) for one in plane if unicodedata.category(one)[0] in "PSZ")
-    return re.compile(rf"[^\s{apart}\U0001f000-\U0001faff]+")
-
-
-APOSTROPHES = "'\u2019\u02bc"
-"""Typed in several ways, so left out."""
-
-
-def _units(text: str) -> list[str]:
-    """The words of a text, or its letters where it has no spaces between words."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
-    text = text.casefold()
-    if not text.isprintable():  # controls and marks of direction
-        text = "".join(c for c in text if c.isspace() or unicodedata.category(c)[0] != "C")
-    for apostrophe in APOSTROPHES:
-        text = text.replace(apostrophe, "")
-    words: list[str] = _words().findall(text)
-    if len(text) > LETTERS_PER_WORD * len(words) + len(words):
-        return list("".join(words))
-    return words
-
-
 def _counts(units: Sequence[str]) -> bool:
     """Whether a text is long enough to be told from what anybody might say."""
     if len(units) >= MIN_WORDS and len(units[0]) > 1:
@@ -167,8 +146,8 @@ def _counts(units: Sequence[str]) -> bool:
     return sum(2 if character >= "\u2e80" else 1 for character in letters) >= MIN_LETTERS
 
 
-def _grams(units: Sequence[str]) -> Iterator[int]:
+def _runs(units: Sequence[str]) -> Iterator[int]:
     """Hashes of all runs of eight words, or of twenty letters."""
     are_letters = len("".join(units)) == len(units)
-    size = NGRAM_LETTERS if are_letters else NGRAM_WORDS
+    size = RUN_LETTERS if are_letters else RUN_WORDS
     return map(hash, zip(*[units[start:] for start in range(size)], strict=False))

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import math
 import random
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 WINDOW_SECONDS = 30.0  # the encoder's input (Radford et al. 2022, section 2.2)
 GRID_SECONDS = 0.02  # the step of Whisper's timestamp tokens
@@ -31,6 +31,8 @@ STEPS_PER_SECOND = 50  # 1 / GRID_SECONDS, exact where GRID_SECONDS is not
 MAX_TOKENS = 448  # the decoder's positions
 SPECIAL_TOKENS = 5  # start, language, task, no-timestamps, end; one more than with timestamps
 TIMESTAMP_TOKENS = 2  # a segment's start and end
+POOL = 256  # pieces
+SINGLE_SHARE = 0.02  # of windows: one piece, however short, as many are outside of training
 FULL = 0.925  # a window that one speaker fills so far is left to that speaker
 
 
@@ -38,7 +40,7 @@ class Piece(NamedTuple):
     """What the packer has to know of a segment, or of a run of them that stays together.
 
     Attributes:
-        id: the segment's id, or whatever the caller knows it by.
+        id: whatever the caller knows it by, such as the segment's id.
         seconds: length of its audio, more than 0.
         tokens: number of tokens of its text alone: no special tokens and no timestamps, save those
             between the segments of a run.
@@ -47,7 +49,7 @@ class Piece(NamedTuple):
         speaker: who speaks, where it is known.
     """
 
-    id: str
+    id: Any
     seconds: float
     tokens: int
     language: str
@@ -79,9 +81,9 @@ def grid_steps(seconds: float) -> int:
     """The number of 0.02 s steps that cover `seconds`.
 
     Rounds up, so that whatever follows in the window starts where a timestamp token can say.
-    A rest below a microstep (far less than a sample) is arithmetic noise and does not count.
+    A rest below half a microstep (far less than a sample) is arithmetic noise and does not count.
     """
-    return math.ceil(round(seconds * STEPS_PER_SECOND, 6))
+    return math.ceil(seconds * STEPS_PER_SECOND - 5e-7)
 
 
 def token_bound(text: str) -> int:
@@ -99,7 +101,7 @@ def pack(
     seed: int,
     max_seconds: float = WINDOW_SECONDS,
     max_tokens: int = MAX_TOKENS,
-    pool: int = 256,
+    pool: int = POOL,
     single_share: float = 0.0,
     gap_seconds: float = 0.0,
 ) -> Iterator[tuple[Piece, ...]]:
@@ -122,24 +124,35 @@ def pack(
     Raises:
         ValueError: a piece has no length, or is too long for a window of its own.
     """
-    room = _Room(math.floor(round(max_seconds * STEPS_PER_SECOND, 6)), max_tokens - SPECIAL_TOKENS)
+    room = _Room(max_seconds, max_tokens)
     gap = grid_steps(gap_seconds)
-    rng = random.Random(seed)
+    return _windows(pieces, random.Random(seed), room, pool, single_share, gap)
+
+
+def _windows(
+    pieces: Iterable[Piece],
+    rng: random.Random,
+    room: _Room,
+    pool: int,
+    single_share: float,
+    gap: int,
+) -> Iterator[tuple[Piece, ...]]:
+    drawn = rng.random
     pools: dict[str, _Pool] = {}
 
     def take(waiting: _Pool) -> tuple[Piece, ...]:
-        alone = single_share > 0 and rng.random() < single_share
+        alone = single_share > 0 and drawn() < single_share
         taken = waiting.take_window(gap, alone=alone)
         # Largest first would teach the model that short utterances come last.
-        taken.sort(key=lambda _: rng.random())
-        return tuple(pending.piece for pending in taken)
+        taken.sort(key=lambda _: drawn())
+        return tuple([pending[-1] for pending in taken])
 
     for arrival, piece in enumerate(pieces):
-        steps, tokens = _sizes(piece, max_seconds, room)
+        steps, tokens = _sizes(piece, room)
         waiting = pools.get(piece.language)
         if waiting is None:
             waiting = pools[piece.language] = _Pool(room)
-        waiting.add(_Pending(arrival + rng.random() * pool, arrival, steps, tokens, piece))
+        waiting.add((arrival + drawn() * pool, arrival, steps, tokens, piece))
         if waiting.count >= pool:
             yield take(waiting)
     for waiting in pools.values():
@@ -169,14 +182,17 @@ def pack_by_speaker(
         ValueError: as `pack` does.
     """
     rng = random.Random(seed)
+    of_speaker = random.Random()  # seeded again and again: a new one costs as much as ten pieces
+    room, gap = _Room(WINDOW_SECONDS, MAX_TOKENS), grid_steps(gap_seconds)
     rest: list[Piece] = []
     for speaker, some in groupby(pieces, key=attrgetter("speaker")):
         group = list(some)
-        if speaker is None or sum(map(_size, group)) < full:
+        if speaker is None or all(size < full for size in accumulate(map(_size, group))):
             rest += group
             continue
         rng.shuffle(group)
-        for window in pack(group, seed=rng.getrandbits(32), gap_seconds=gap_seconds):
+        of_speaker.seed(rng.getrandbits(32))
+        for window in _windows(group, of_speaker, room, POOL, 0.0, gap):
             if single_share > 0 and rng.random() < single_share:
                 yield window[:1]
                 rest += window[1:]
@@ -196,8 +212,8 @@ def _size(piece: Piece) -> float:
 
 def _fullness(window: Sequence[Piece], gap_seconds: float) -> float:
     """How much of a window is taken, of seconds or of tokens, whichever is more."""
-    seconds = sum(piece.seconds for piece in window) + gap_seconds * (len(window) - 1)
-    tokens = sum(piece.tokens + TIMESTAMP_TOKENS for piece in window)
+    seconds = sum([piece.seconds for piece in window]) + gap_seconds * (len(window) - 1)
+    tokens = sum([piece.tokens for piece in window]) + TIMESTAMP_TOKENS * len(window)
     return max(seconds / WINDOW_SECONDS, tokens / (MAX_TOKENS - SPECIAL_TOKENS))
 
 
@@ -220,30 +236,26 @@ def fill(windows: Iterable[Sequence[Piece]], *, max_seconds: float = WINDOW_SECO
     )
 
 
-class _Room(NamedTuple):
-    """What a window holds."""
+class _Room:
+    """What a window holds: seconds, their steps of the grid, tokens beside the special ones."""
 
-    steps: int
-    tokens: int
-
-
-class _Pending(NamedTuple):
-    """A piece in the pool; the oldest has the lowest ticket."""
-
-    ticket: float
-    arrival: int
-    steps: int
-    tokens: int
-    piece: Piece
+    def __init__(self, seconds: float, tokens: int) -> None:
+        self.seconds = seconds
+        self.steps = math.floor(round(seconds * STEPS_PER_SECOND, 6))
+        self.tokens = tokens - SPECIAL_TOKENS
 
 
-def _sizes(piece: Piece, max_seconds: float, room: _Room) -> tuple[int, int]:
+_Pending = tuple[float, int, int, int, Piece]
+"""A piece in the pool: ticket, arrival, steps, tokens, piece. The oldest has the lowest ticket."""
+
+
+def _sizes(piece: Piece, room: _Room) -> tuple[int, int]:
     """A piece's grid steps and tokens in a window, or ValueError where it can have none."""
     seconds = piece.seconds
     if not seconds > 0:
         raise ValueError(f"{piece.id}: a piece of {seconds} s cannot be packed")
-    if seconds > max_seconds or (steps := grid_steps(seconds)) > room.steps:
-        raise ValueError(f"{piece.id}: {seconds} s is longer than {max_seconds} s")
+    if seconds > room.seconds or (steps := grid_steps(seconds)) > room.steps:
+        raise ValueError(f"{piece.id}: {seconds} s is longer than {room.seconds} s")
     tokens = piece.tokens + TIMESTAMP_TOKENS
     if tokens > room.tokens:
         raise ValueError(
@@ -253,78 +265,78 @@ def _sizes(piece: Piece, max_seconds: float, room: _Room) -> tuple[int, int]:
     return steps, tokens
 
 
-class _Shelf:
-    """Pending pieces sorted so that the largest that fits is found by bisection.
+class _Pool:
+    """The pending pieces of one language, sorted so that bisection finds the largest that fits.
 
     A piece's size is the part of a window that it takes of whichever runs out first, time or
     tokens. It stands on the side of that one, largest first, so what is too large stands before
     the place that bisection finds, and what follows is too large, if at all, in the other.
+
+    Beside each side lie its sizes, negative so that they rise: whole numbers are bisected several
+    times faster than tuples.
     """
 
     def __init__(self, room: _Room) -> None:
         self.room = room
-        self.by_steps: list[tuple[int, _Pending]] = []
-        self.by_tokens: list[tuple[int, _Pending]] = []
-
-    def _place(self, pending: _Pending) -> tuple[list[tuple[int, _Pending]], tuple[int, _Pending]]:
-        if pending.steps * self.room.tokens >= pending.tokens * self.room.steps:
-            return self.by_steps, (-pending.steps, pending)
-        return self.by_tokens, (-pending.tokens, pending)
-
-    def add(self, pending: _Pending) -> None:
-        side, entry = self._place(pending)
-        insort(side, entry)
-
-    def remove(self, pending: _Pending) -> None:
-        side, entry = self._place(pending)
-        del side[bisect_left(side, entry)]
-
-    def largest(self, steps: int, tokens: int) -> _Pending | None:
-        """The largest piece that fits into these steps and tokens."""
-        long = wordy = None
-        side = self.by_steps
-        for index in range(bisect_left(side, (-steps,)), len(side)):
-            if side[index][1].tokens <= tokens:
-                long = side[index][1]
-                break
-        side = self.by_tokens
-        for index in range(bisect_left(side, (-tokens,)), len(side)):
-            if side[index][1].steps <= steps:
-                wordy = side[index][1]
-                break
-        if long is None or wordy is None:
-            return long or wordy
-        return long if long.steps * self.room.tokens >= wordy.tokens * self.room.steps else wordy
-
-
-class _Pool:
-    """The pending pieces of one language."""
-
-    def __init__(self, room: _Room) -> None:
-        self.room = room
-        self.shelf = _Shelf(room)
+        self.by_steps: list[int] = []
+        self.long: list[_Pending] = []
+        self.by_tokens: list[int] = []
+        self.wordy: list[_Pending] = []
         self.tickets: list[_Pending] = []
         self.taken: set[int] = set()  # arrivals that are gone but still among the tickets
         self.count = 0
 
     def add(self, pending: _Pending) -> None:
-        self.count += 1
+        sizes, side, size = self._side(pending)
+        at = bisect_left(sizes, size)
+        if at < len(sizes) and sizes[at] == size:  # of equal ones the oldest comes first
+            at = bisect_left(side, pending, at, bisect_right(sizes, size, at))
+        sizes.insert(at, size)
+        side.insert(at, pending)
         heappush(self.tickets, pending)
-        self.shelf.add(pending)
+        self.count += 1
 
     def take_window(self, gap: int, *, alone: bool) -> list[_Pending]:
         """Remove the pieces of one window: the oldest, then the largest that fits each time."""
-        while self.tickets[0].arrival in self.taken:
-            self.taken.remove(heappop(self.tickets).arrival)
-        found: _Pending | None = heappop(self.tickets)
+        oldest = heappop(self.tickets)
+        while oldest[1] in self.taken:
+            self.taken.remove(oldest[1])
+            oldest = heappop(self.tickets)
+        sizes, side, size = self._side(oldest)
+        at = side.index(oldest, bisect_left(sizes, size))
         window: list[_Pending] = []
-        steps, tokens = self.room
-        while found is not None:
-            self.shelf.remove(found)
-            window.append(found)
-            steps -= found.steps + gap
-            tokens -= found.tokens
-            found = None if alone else self.shelf.largest(steps, tokens)
-        self.taken.update(pending.arrival for pending in window[1:])
+        steps_left, tokens_left = room_steps, room_tokens = self.room.steps, self.room.tokens
+        by_steps, long, by_tokens, wordy = self.by_steps, self.long, self.by_tokens, self.wordy
+        while True:
+            del sizes[at]
+            window.append(side.pop(at))
+            if alone:
+                break
+            _, _, steps, tokens, _ = window[-1]
+            steps_left -= steps + gap
+            tokens_left -= tokens
+            at_long = bisect_left(by_steps, -steps_left)
+            while at_long < len(long) and long[at_long][3] > tokens_left:
+                at_long += 1
+            at_wordy = bisect_left(by_tokens, -tokens_left)
+            while at_wordy < len(wordy) and wordy[at_wordy][2] > steps_left:
+                at_wordy += 1
+            if at_long < len(long) and (
+                at_wordy == len(wordy)
+                or by_steps[at_long] * room_tokens <= by_tokens[at_wordy] * room_steps
+            ):
+                sizes, side, at = by_steps, long, at_long
+            elif at_wordy < len(wordy):
+                sizes, side, at = by_tokens, wordy, at_wordy
+            else:
+                break
+        self.taken.update([pending[1] for pending in window[1:]])
         self.count -= len(window)
         return window
+
+    def _side(self, pending: _Pending) -> tuple[list[int], list[_Pending], int]:
+        """Where a piece stands: the sizes there, the pieces, and its own size."""
+        _, _, steps, tokens, _ = pending
+        if steps * self.room.tokens >= tokens * self.room.steps:
+            return self.by_steps, self.long, -steps
+        return self.by_tokens, self.wordy, -tokens

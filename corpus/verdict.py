@@ -10,15 +10,24 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import insert, update
+from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
 from corpus.catalogue import Catalogue, Score, Verdict
-from corpus.evidence import Evidence, in_batches, read_all
+from corpus.errors import UserError
+from corpus.evidence import Evidence, in_batches, read_all, read_decided
 from corpus.score import Comparison, Measures, Phrases, Text, measure, phrases_for
 from corpus.subtitles.suspect import noted_suspicion
 from corpus.text import base_language
-from corpus.thresholds import DROP, KEEP, LEAST_GROUP, REVIEW, VERDICTS, Thresholds
+from corpus.thresholds import (
+    DROP,
+    KEEP,
+    LEAST_GROUP,
+    REVIEW,
+    VERDICTS,
+    Thresholds,
+    read_thresholds,
+)
 
 GROUNDS = {
     "reviewed": "a person has accepted or corrected it",
@@ -34,6 +43,7 @@ GROUNDS = {
 
 FLAGS = {
     "rejected": "a person has rejected it",
+    "reviewers disagree": "people have decided differently, and nobody has settled it yet",
     "other language": "spoken or written in another language or script",
     "no transcript": "no text yet",
     "unchecked": "no model has listened to the subtitle",
@@ -59,6 +69,7 @@ FLAGS = {
 """Kinds of reasons that speak against one."""
 
 UNTRANSCRIBED = "untranscribed speech"
+REVIEWED, REJECTED, DISPUTED = "reviewed", "rejected", "reviewers disagree"
 
 UNKNOWN_REASON = "other"
 """The kind of a reason in older words."""
@@ -114,17 +125,21 @@ def judge(
 ) -> Judgement:
     """The verdict on one segment, from its texts, scores and decisions.
 
-    A reviewer's word is final. A release is trusted where its listeners have agreed. Elsewhere its
-    text is believed, as a subtitle is, as far as a model's own transcript agrees with it, and a
-    pseudo-label as far as its model was sure or another agrees. A subtitle of a track that may be a
-    machine's is for people to decide on, however well a model agrees; one that surely is counts for
-    less than the pseudo-label.
+    A reviewer's word is final, unless another's stands against it. A release is trusted where its
+    listeners have agreed. Elsewhere its text is believed, as a subtitle is, as far as a model's own
+    transcript agrees with it, and a pseudo-label as far as its model was sure or another agrees. A
+    subtitle of a track that may be a machine's is for people to decide on, however well a model
+    agrees; one that surely is counts for less than the pseudo-label.
     """
+    if evidence.disputed:
+        label = evidence.label
+        told = f"{DISPUTED}: an adjudicator has to settle it"
+        return Judgement([Finding(REVIEW, told)], label.id if label else None)
     if evidence.decided is not None:
         action, why, transcript_id = evidence.decided
         if action == "reject":
-            return Judgement([Finding(DROP, f"rejected: {why or 'no reason given'}")], None)
-        return Judgement([Finding(KEEP, f"reviewed: {action}ed")], transcript_id)
+            return Judgement([Finding(DROP, f"{REJECTED}: {why or 'no reason given'}")], None)
+        return Judgement([Finding(KEEP, f"{REVIEWED}: {action}ed")], transcript_id)
     if base_language(evidence.language) != base_language(language):
         told = f"other language: the recording is in {evidence.language}"
         return Judgement([Finding(DROP, told)], None)
@@ -406,6 +421,50 @@ def apply_verdicts(
 
     counts = Counter(in_batches(catalogue, "verdict", store, lock=True))
     return {verdict: counts[verdict] for verdict in VERDICTS}
+
+
+def heed_decisions(catalogue: Catalogue, language: str, phrases: Phrases | None = None) -> int:
+    """Judge again, by the same thresholds, where people have decided since they were applied.
+
+    Returns:
+        How many verdicts were of before somebody decided or took a decision back.
+
+    Raises:
+        UserError: there are such, and the thresholds were somebody's own.
+    """
+    count = sum(map(_is_unheeded, read_decided(catalogue, "decisions")))
+    if not count:
+        return 0
+    with catalogue.session() as session:
+        versions = set(session.scalars(select(Verdict.thresholds).distinct()))
+    preset = min(versions).partition("@")[0]
+    try:
+        thresholds = read_thresholds(preset)
+    except UserError:
+        thresholds = None
+    if thresholds is None or versions != {thresholds.version(preset)}:
+        raise UserError(
+            f"people have decided on {count} segments since the verdicts, which own thresholds "
+            "gave; run `corpus verdict` with these again"
+        )
+    apply_verdicts(catalogue, preset, thresholds, language, phrases)
+    return count
+
+
+def _is_unheeded(evidence: Evidence) -> bool:
+    """Whether the stored verdict is of before a decision, or of before it was taken back."""
+    if evidence.stored is None:
+        return False
+    _, reasons, transcript_id, _ = evidence.stored
+    kind = reason_kind(reasons[0]) if reasons else UNKNOWN_REASON
+    if evidence.disputed:
+        return kind != DISPUTED
+    if evidence.decided is None:
+        return kind in {REVIEWED, REJECTED, DISPUTED}
+    action, _, decided_id = evidence.decided
+    if action == "reject":
+        return kind != REJECTED
+    return kind != REVIEWED or transcript_id != decided_id
 
 
 def _store(session: Session, batch: list[Evidence], rules: Rules, version: str) -> list[str]:

@@ -160,6 +160,7 @@ class Whisper:
 
         # A CPU has no float16; that the weights are widened for it is no warning to a user.
         ctranslate2.set_log_level(logging.ERROR)
+        config = _config(Path(path))
         try:
             loaded: Any = WhisperModel(path, device=device, compute_type=compute_type)
         except (ValueError, RuntimeError, OSError) as error:
@@ -175,7 +176,7 @@ class Whisper:
         self.tokenizer = Tokenizer(
             loaded.hf_tokenizer, self.model.is_multilingual, task="transcribe", language=language
         )
-        self.can_align = _has_alignment_heads(Path(path))
+        self.can_align = bool(config.get("alignment_heads"))
         self._extract = loaded.feature_extractor
 
     def features(self, pcm: Pcm) -> "np.ndarray[Any, np.dtype[np.float32]]":
@@ -435,9 +436,25 @@ def compression_ratio(text: str) -> float:
     return len(data) / len(zlib.compress(data))
 
 
-def _has_alignment_heads(folder: Path) -> bool:
+def _config(folder: Path) -> dict[str, Any]:
+    """What a CTranslate2 folder says of its model.
+
+    Raises:
+        UserError: it suppresses tokens that the model does not have; CTranslate2 would write beyond
+            its memory for them.
+    """
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return bool(config.get("alignment_heads"))
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        vocabulary = next(folder.glob("vocabulary.*"))
+        words = vocabulary.read_text(encoding="utf-8")
+        # Older converters wrote a line for each word.
+        size = len(json.loads(words) if vocabulary.suffix == ".json" else words.splitlines())
+    except (OSError, ValueError, StopIteration):  # loading will tell what is missing
+        return {}
+    named = [*(config.get("suppress_ids") or []), *(config.get("suppress_ids_begin") or [])]
+    if any(token >= size for token in named):
+        raise UserError(
+            f"{folder}: suppresses token {max(named)}, and the model has {size}; take such tokens "
+            "out of generation_config.json of the model that it was converted from"
+        )
+    return config

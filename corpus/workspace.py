@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 import typer
 
 from corpus.errors import UserError
+from corpus.pack import SINGLE_SHARE
 from corpus.text import is_language_code
 
 CONFIG_NAME = "corpus.toml"
@@ -86,7 +87,7 @@ class BuildConfig:
     dev_hours: float = 1.0
     test_hours: float = 1.0
     seed: int = 0
-    single_share: float = 0.02
+    single_share: float = SINGLE_SHARE
     gap_seconds: float = 0.0
     temperature: float = 1.0
     weights: dict[str, float] = field(default_factory=dict)

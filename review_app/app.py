@@ -20,59 +20,56 @@ from starlette.staticfiles import StaticFiles
 from corpus.catalogue import Catalogue
 from corpus.errors import UserError
 from corpus.workspace import Workspace
-from review_app import api, order, queue
-from review_app.guard import LOOPBACK_HOSTS, Guard
+from review_app import api, auth, figures, order
+from review_app.auth import Access
+from review_app.guard import LOOPBACK_HOSTS
 
 PLAYER = Path(__file__).with_name("player")
+STYLES = ("player", "browse", "figures")
 
 
-def create_app(workspace: Workspace, reviewer: str, double_share: float = 0.0) -> FastAPI:
-    """The review app of a workspace; every decision is in the name of `reviewer`.
+def create_app(workspace: Workspace, access: Access, double_share: float = 0.0) -> FastAPI:
+    """The review app of a workspace, for the people whom `access` lets in.
 
     `double_share` of the segments are decided by two people.
     """
     catalogue = Catalogue(workspace.catalogue_url)
     app = FastAPI(title="review_app", docs_url=None, redoc_url=None)  # those load scripts from afar
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS, www_redirect=False)
-    app.add_middleware(Guard)
-    api.add_routes(app, workspace, catalogue, reviewer, double_share)
+    auth.add_middleware(app, workspace, catalogue, access)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=access.hosts, www_redirect=False)
+    api.add_routes(app, workspace, catalogue, double_share, by_password=access.by_password)
     app.state.keep_order = lambda stop: order.keep(catalogue, double_share, stop)
     app.mount("/player", StaticFiles(directory=PLAYER))
-    return _mount_page(app, workspace, catalogue)
+    return _mount_page(app, workspace)
 
 
-def _mount_page(app: FastAPI, workspace: Workspace, catalogue: Catalogue) -> FastAPI:
+def _mount_page(app: FastAPI, workspace: Workspace) -> FastAPI:
     # Read when Gradio is imported: no usage statistics, no look-up of its newest version.
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_OFFLINE"] = "1"
     import gradio
 
-    columns = ["Reviewer", "Accepted", "Corrected", "Rejected", "Skipped", "Minutes"]
-
-    def progress() -> tuple[str, list[list[Any]]]:
-        with catalogue.session() as session:
-            waiting, rows = queue.count_waiting(session), queue.progress(session)
-        done = sum(sum(row[action] for action in queue.FINAL_ACTIONS) for row in rows)
-        table = [[*list(row.values())[:-1], round(row["minutes"], 1)] for row in rows]
-        return f"**{waiting:,}** segments are waiting, **{done:,}** are decided.", table
+    def screen(name: str) -> None:
+        """A screen of plain JavaScript: it is mounted where its HTML is, which holds no data."""
+        gradio.HTML(
+            html_template=(PLAYER / f"{name}.html").read_text(encoding="utf-8"),
+            js_on_load=f"import('/player/{name}.js').then((screen) => screen.mount(element));",
+            apply_default_css=False,
+        )
 
     with gradio.Blocks(title=f"Review · {workspace.root.name}", analytics_enabled=False) as page:
         with gradio.Tab("Review"):
-            gradio.HTML(
-                html_template=(PLAYER / "player.html").read_text(encoding="utf-8"),
-                js_on_load="import('/player/player.js').then((player) => player.mount(element));",
-                apply_default_css=False,
-            )
-        with gradio.Tab("Progress") as tab:
-            summary = gradio.Markdown()
-            table = gradio.Dataframe(headers=columns, datatype="str", interactive=False)
-        tab.select(progress, outputs=[summary, table], api_name="progress", queue=False)
+            screen("player")
+        with gradio.Tab("Browse"):
+            screen("browse")
+        figures.build(app.state.figures)
     return gradio.mount_gradio_app(
         app,
         page,
         path="/",
+        auth_dependency=auth.gradio_user,
         theme=gradio.themes.Default(primary_hue="indigo", neutral_hue="zinc"),
-        head='<link rel="stylesheet" href="/player/player.css">',
+        head="".join(f'<link rel="stylesheet" href="/player/{name}.css">' for name in STYLES),
         footer_links=[],
         run_history=False,
         ssr_mode=False,
@@ -127,5 +124,8 @@ def _server(app: FastAPI) -> Any:
     import uvicorn
 
     # Browsers hold connections open; a stop does not wait for them.
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    # Who is at the other end is looked at, not what a header says of it.
+    config = uvicorn.Config(
+        app, log_level="warning", timeout_graceful_shutdown=1, proxy_headers=False
+    )
     return uvicorn.Server(config)

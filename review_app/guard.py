@@ -5,6 +5,8 @@ of its own nor send JSON without asking first, it tells its origin, and a name t
 to 127.0.0.1 still shows in `Host`; so these are checked.
 """
 
+from urllib.parse import urlsplit
+
 from fastapi import HTTPException, Request
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
@@ -25,7 +27,8 @@ _HEADERS = {
     "frame-ancestors 'none'; form-action 'self'; base-uri 'self'; object-src 'none'",
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    # With "no-referrer" a form of our own page would tell no origin either.
+    "Referrer-Policy": "same-origin",
 }
 
 
@@ -47,8 +50,9 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        own = f"{scope['scheme']}://{headers.get('host')}"
-        if headers.get("origin", own) != own:
+        # The name only: behind a proxy the page is encrypted, and the way from there is not.
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
             answer: ASGIApp = PlainTextResponse("requests of other pages are not allowed", 403)
         elif "transfer-encoding" in headers:
             answer = PlainTextResponse("a length is required", 411)

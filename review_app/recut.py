@@ -14,7 +14,8 @@ from corpus.catalogue import FINAL_ACTIONS, Decision, Segment, Transcript, segme
 from corpus.errors import UserError
 from corpus.segment import MAX_SECONDS
 from corpus.text import clean_transcript
-from review_app import order, queue
+from review_app import order
+from review_app.standing import Conflict, check_free, find, repeated, shown_transcript, told
 
 MIN_SEGMENT_MS = 100
 """Shorter ones hold no word."""
@@ -27,25 +28,31 @@ def split(
     segment_id: str,
     at_ms: int,
     texts: Sequence[str],
+    client_id: str,
     seen: int | None = None,
+    double_share: float = 0.0,
+    may_settle: bool = False,
     at: float | None = None,
 ) -> list[Segment]:
     """Cut a segment in two at `at_ms` of the recording; returns both parts, still to be decided.
 
+    The same `client_id` again is the same cut and changes nothing.
+
     Raises:
-        UnknownSegment, Conflict: see `queue.find` and `queue.check_free`.
+        UnknownSegment, Conflict: see `standing.find` and `standing.check_free`.
         UserError: the cut lies not inside, or there are not two texts.
     """
-    whole = queue.find(session, segment_id)
-    queue.check_free(whole, reviewer, seen, 0.0, time() if at is None else at)
+    if (before_this := repeated(session, client_id, reviewer, segment_id)) is not None:
+        return _made_by(session, before_this)
+    whole = find(session, segment_id)
+    check_free(whole, reviewer, seen, double_share, time() if at is None else at, may_settle)
     parts = [clean_transcript(text) for text in texts]
     if len(parts) != 2 or not all(parts):
         raise UserError("a split needs a text for each of the two parts")
     spans = [(whole.start_ms, at_ms), (at_ms, whole.end_ms)]
     new = [_stand_in(session, whole, span) for span in spans]
-    for part, text in zip(new, parts, strict=True):
-        _type(session, part, reviewer, text)
-    _supersede(session, "split", reviewer, [whole], new)
+    made = Decision(action="split", reviewer=reviewer, client_id=client_id)
+    _supersede(session, made, [whole], new, parts, double_share)
     return new
 
 
@@ -54,18 +61,25 @@ def merge(
     *,
     reviewer: str,
     segment_id: str,
+    client_id: str,
     seen: int | None = None,
+    double_share: float = 0.0,
+    may_settle: bool = False,
     at: float | None = None,
 ) -> list[Segment]:
     """Make one of a segment and the next of its recording; returns it, still to be decided.
 
+    The same `client_id` again is the same merge and changes nothing.
+
     Raises:
-        UnknownSegment, Conflict: see `queue.find` and `queue.check_free`, for either of the two.
+        UnknownSegment, Conflict: see `standing.find` and `standing.check_free`, for either one.
         UserError: there is no next one, or both together are longer than a segment may be.
     """
+    if (before_this := repeated(session, client_id, reviewer, segment_id)) is not None:
+        return _made_by(session, before_this)
     present = time() if at is None else at
-    one = queue.find(session, segment_id)
-    queue.check_free(one, reviewer, seen, 0.0, present)
+    one = find(session, segment_id)
+    check_free(one, reviewer, seen, double_share, present, may_settle)
     following = session.scalar(
         select(Segment.id)
         .filter(Segment.recording_id == one.recording_id, Segment.start_ms >= one.end_ms)
@@ -74,14 +88,13 @@ def merge(
     )
     if following is None:
         raise UserError("there is no next segment in this recording")
-    two = queue.find(session, following)
-    queue.check_free(two, reviewer, None, 0.0, present)
-    shown = [queue.shown_transcript(segment) for segment in (one, two)]
+    two = find(session, following)
+    check_free(two, reviewer, None, double_share, present, may_settle)
+    shown = [shown_transcript(segment) for segment in (one, two)]
     new = _stand_in(session, one, (one.start_ms, two.end_ms))
     text = " ".join(transcript.text for transcript in shown if transcript and transcript.text)
-    if text:
-        _type(session, new, reviewer, text)
-    _supersede(session, "merge", reviewer, [one, two], [new])
+    made = Decision(action="merge", reviewer=reviewer, client_id=client_id)
+    _supersede(session, made, [one, two], [new], [text], double_share)
     return [new]
 
 
@@ -99,7 +112,7 @@ def move(session: Session, old: Segment, start_ms: int, end_ms: int) -> Segment:
     return new
 
 
-def take_back(session: Session, decision: Decision) -> list[Segment]:
+def take_back(session: Session, decision: Decision, double_share: float = 0.0) -> list[Segment]:
     """Bring to light what was superseded by `decision`, in the place of what it had made.
 
     Raises:
@@ -116,10 +129,13 @@ def take_back(session: Session, decision: Decision) -> list[Segment]:
         )
     )
     if later is not None:
-        raise queue.Conflict(
+        raise Conflict(
             f"{later.reviewer} has decided on the new segment meanwhile ({later.action})",
-            queue.told(session, later),
+            told(session, later),
         )
+    hidden = select(Segment.id).filter(Segment.id.in_(after), Segment.superseded)
+    if session.scalar(hidden.limit(1), execution_options={"superseded": True}) is not None:
+        raise Conflict("the new segment has been cut anew meanwhile")
     for ids, superseded in ((after, True), (before, False)):
         session.execute(
             update(Segment).filter(Segment.id.in_(ids)).values(superseded=superseded),
@@ -127,8 +143,8 @@ def take_back(session: Session, decision: Decision) -> list[Segment]:
         )
     session.flush()
     for key in (*after, *before):
-        order.refresh_one(session, key)
-    return [queue.find(session, key) for key in before]
+        order.refresh_one(session, key, double_share)
+    return [find(session, key) for key in before]
 
 
 def _stand_in(session: Session, old: Segment, span: tuple[int, int]) -> Segment:
@@ -145,34 +161,42 @@ def _stand_in(session: Session, old: Segment, span: tuple[int, int]) -> Segment:
         new = Segment(id=key, recording_id=old.recording_id, start_ms=start_ms, end_ms=end_ms)
         session.add(new)
     elif not new.superseded:
-        raise queue.Conflict(f"there is a segment {key} already")
+        raise Conflict(f"there is a segment {key} already")
     new.superseded = False
     session.flush()
     return new
 
 
-def _type(session: Session, segment: Segment, reviewer: str, text: str) -> None:
-    segment.transcripts.append(Transcript(kind="review", origin=reviewer, text=text))
-    session.flush()
+def _made_by(session: Session, decision: Decision) -> list[Segment]:
+    if decision.cut is None or decision.undone_by is not None:
+        raise Conflict("that cut has been taken back since; load the segment again")
+    return [find(session, key) for key in decision.cut["to"]]
 
 
 def _supersede(
-    session: Session, action: str, reviewer: str, old: list[Segment], new: list[Segment]
+    session: Session,
+    made: Decision,
+    old: list[Segment],
+    new: list[Segment],
+    texts: Sequence[str],
+    double_share: float,
 ) -> None:
-    """Note a split or a merge, on the first of the old segments."""
-    shown = queue.shown_transcript(old[0])
-    cut = {"from": [one.id for one in old], "to": [one.id for one in new]}
-    session.add(
-        Decision(
-            segment_id=old[0].id,
-            reviewer=reviewer,
-            action=action,
-            before=shown.text if shown else None,
-            cut=cut,
-        )
-    )
+    """Note a split or a merge, on the first of the old segments, with what is typed for the new."""
+    shown = shown_transcript(old[0])
+    made.segment_id = old[0].id
+    made.before = shown.text if shown else None
+    made.cut = {
+        "from": [one.id for one in old],
+        "to": [one.id for one in new],
+        "texts": list(texts),
+    }
+    session.add(made)
+    for one, text in zip(new, texts, strict=True):
+        if text:
+            typed = Transcript(kind="review", origin=made.reviewer, text=text)
+            one.transcripts.append(typed)
     for one in old:
         one.superseded = True
     session.flush()
     for one in (*old, *new):
-        order.refresh_one(session, one.id)
+        order.refresh_one(session, one.id, double_share)

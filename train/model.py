@@ -209,6 +209,11 @@ def _complete_generation_config(model: Any, vocabulary: Vocabulary) -> None:
         layers, heads = model.config.decoder_layers, model.config.decoder_attention_heads
         upper_half = range(layers // 2, layers)
         config.alignment_heads = [[layer, head] for layer in upper_half for head in range(heads)]
+    # Of a self-made vocabulary, the library's default names tokens of another: CTranslate2 would
+    # write beyond its memory for them.
+    for name in ("suppress_tokens", "begin_suppress_tokens"):
+        if tokens := getattr(config, name, None):
+            setattr(config, name, [token for token in tokens if token < model.config.vocab_size])
     # Marked as derived from the model's config, it would be derived again when loaded, and all of
     # the above be lost.
     config._from_model_config = False

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from corpus.pack import MAX_TOKENS, pack
+from corpus.pack import MAX_TOKENS, SINGLE_SHARE, pack
 from train.augment import draw_speed
 from train.material import Clip, Item, Material, Window, join
 from train.targets import Choices
@@ -110,7 +110,7 @@ class Stream:
                     clips[name] = item
         pieces = [clip.piece._replace(id=name) for name, clip in clips.items()]
         chance.shuffle(pieces)
-        for packed in pack(pieces, seed=chance.getrandbits(32)):
+        for packed in pack(pieces, seed=chance.getrandbits(32), single_share=SINGLE_SHARE):
             window = join([clips[piece.id] for piece in packed])
             draws.append(Draw(window, f"{self.seed}/{epoch}/{window.id}"))
         chance.shuffle(draws)

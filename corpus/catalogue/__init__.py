@@ -4,6 +4,7 @@ A stage asks for what lacks its result, works, and commits per item in one trans
 stage carries on after a kill, does only what is new, and does nothing twice.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,13 +24,16 @@ from corpus.catalogue.models import (
     Failure,
     Lease,
     Model,
+    Overview,
     Recording,
     Score,
     Segment,
     Tombstone,
     Transcript,
+    User,
     Verdict,
     Waiting,
+    in_utc,
     now,
     recording_of,
     segment_id,
@@ -46,19 +50,22 @@ __all__ = [
     "Failure",
     "Lease",
     "Model",
+    "Overview",
     "Recording",
     "Score",
     "Segment",
     "Tombstone",
     "Transcript",
+    "User",
     "Verdict",
     "Waiting",
+    "in_utc",
     "now",
     "recording_of",
     "segment_id",
 ]
 
-HEAD = "0004"
+HEAD = "0006"
 """The newest migration; an older catalogue is migrated when it is opened."""
 
 MIGRATION_LOCK = 0x_C0_49_05
@@ -66,6 +73,10 @@ MIGRATION_LOCK = 0x_C0_49_05
 
 BUSY_SECONDS = 30
 """How long SQLite waits for another writer before it gives up."""
+
+
+_READING = "catalogue_reading"
+"""The option of a connection whose transactions only read."""
 
 
 class Catalogue:
@@ -77,6 +88,7 @@ class Catalogue:
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
+        self._turn = threading.Lock()
         try:
             self._migrate()
         except DatabaseError as error:
@@ -95,8 +107,29 @@ class Catalogue:
         Raises:
             UserError: another program keeps the database locked, or it cannot be reached.
         """
+        # SQLite lets in whoever looks at the right moment; here those who wait get their turn.
+        waits = self.engine.name == "sqlite" and self._turn.acquire(timeout=BUSY_SECONDS)
         try:
-            with _Session(self.engine, expire_on_commit=False) as session, session.begin():
+            with self._begun(self.engine) as session:
+                yield session
+        finally:
+            if waits:
+                self._turn.release()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A transaction that changes nothing: no writer waits for it, and it waits for none.
+
+        Raises:
+            UserError: as in `session`.
+        """
+        with self._begun(self.engine.execution_options(**{_READING: True})) as session:
+            yield session
+
+    @contextmanager
+    def _begun(self, engine: Engine) -> Iterator[Session]:
+        try:
+            with _Session(engine, expire_on_commit=False) as session, session.begin():
                 yield session
         except OperationalError as error:
             raise UserError(
@@ -229,6 +262,7 @@ def _engine(url: str) -> Engine:
         def _begin(connection: Any) -> None:
             # Taking the write lock at once avoids the deadlock of two readers that both want to
             # write; transactions here are short.
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            reading = connection.get_execution_options().get(_READING)
+            connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
     return engine

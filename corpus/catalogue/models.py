@@ -6,6 +6,7 @@ overwritten; scores of a label are computed anew when another model is compared.
 within what SQLite and PostgreSQL share.
 """
 
+import secrets
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,16 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 def now() -> datetime:
     """The present, in UTC."""
     return datetime.now(UTC)
+
+
+def in_utc(time: datetime) -> datetime:
+    """A time of the catalogue; SQLite gives it back without its zone, PostgreSQL in another."""
+    return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+def new_client_id() -> str:
+    """A name that no other decision has, in any catalogue."""
+    return secrets.token_hex(16)
 
 
 class Base(DeclarativeBase):
@@ -63,6 +74,8 @@ class Recording(Base):
     """How the subtitle track lies against the speech, once a model has measured it."""
     split: Mapped[str | None]
     """The source's own split: train, dev or test."""
+    held_out: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether a dataset has put it into dev or test, where people's word is needed first."""
     segmented_with: Mapped[str | None]
     """Name of the segmenter; empty until `corpus segment` has done it."""
     added_at: Mapped[datetime] = mapped_column(default=now)
@@ -190,12 +203,16 @@ class Decision(Base):
         ForeignKey("transcripts.id", ondelete="CASCADE"), index=True
     )
     """The review transcript of an accept or a correct."""
-    client_id: Mapped[str | None] = mapped_column(unique=True)
-    """Made by the browser, so that a repeated request does not decide twice."""
+    client_id: Mapped[str] = mapped_column(unique=True, default=new_client_id)
+    """Made by the browser, so that a repeated request does not decide twice. Other catalogues, to
+    which decisions are taken, know the decision by it."""
     undone_by: Mapped[int | None]
     """The later decision that took this one back; empty while it stands."""
-    cut: Mapped[dict[str, Any] | None]
-    """Of one that changed bounds: ids of the segments before (``from``) and after (``to``)."""
+    cut: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    """Of one that changed bounds: ids of the segments before (``from``) and after (``to``), and
+    the ``texts`` that were typed for these."""
+    adjudicates: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether it settles what two reviewers disagreed on."""
     lead_ms: Mapped[int | None]
     """How long the reviewer took, as the browser measured it."""
     made_at: Mapped[datetime] = mapped_column(default=now)
@@ -213,7 +230,7 @@ class Waiting(Base):
 
     __tablename__ = "waiting"
     __table_args__ = (
-        Index("waiting_by_worth", "worth", "segment_id"),
+        Index("waiting_by_worth", "disputed", "worth", "segment_id"),
         Index("waiting_of_recording", "recording_id", "worth"),
     )
 
@@ -222,6 +239,36 @@ class Waiting(Base):
     )
     recording_id: Mapped[str]
     worth: Mapped[float]
+    disputed: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether it waits for an adjudicator, as people have decided on it and differ."""
+
+
+class Overview(Base):
+    """A segment in a list: what stages and reviewers have made of it, in one narrow row.
+
+    Worked out from other tables, like `Waiting`, so that a list of everything is one walk through
+    one table however it is filtered and sorted.
+    """
+
+    __tablename__ = "overview"
+
+    segment_id: Mapped[str] = mapped_column(
+        ForeignKey("segments.id", ondelete="CASCADE"), primary_key=True
+    )
+    recording_id: Mapped[str]
+    milliseconds: Mapped[int]
+    verdict: Mapped[str | None]
+    worth: Mapped[float]
+    logprob: Mapped[float | None]
+    """Mean log-probability of the newest pseudo-label."""
+    cer: Mapped[float | None]
+    """Between a label and what a model heard."""
+    characters: Mapped[int | None]
+    """Of the newest pseudo-label."""
+    double: Mapped[bool]
+    """Whether two people are to decide it."""
+    decision_id: Mapped[int | None]
+    """The newest decision that settles it; where there is none, the newest skip."""
 
 
 class Lease(Base):
@@ -236,6 +283,20 @@ class Lease(Base):
     token: Mapped[str] = mapped_column(unique=True)
     expires: Mapped[float]
     """Seconds since 1970."""
+
+
+class User(Base):
+    """Somebody who may use the review app."""
+
+    __tablename__ = "users"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    role: Mapped[str]
+    """``reviewer``, ``adjudicator`` or ``admin``."""
+    password: Mapped[str | None]
+    """Argon2id hash; empty for somebody who signs in through a proxy only."""
+    disabled: Mapped[bool] = mapped_column(default=False, server_default=false())
+    added_at: Mapped[datetime] = mapped_column(default=now)
 
 
 class Verdict(Base):

@@ -48,7 +48,7 @@ export function showOthers(list, item, text, use) {
 }
 
 const FINAL = ["accept", "correct", "reject"];
-const DID = { accept: "accepted", correct: "corrected", reject: "rejected", skip: "skipped" };
+export const DID = { accept: "accepted", correct: "corrected", reject: "rejected", skip: "skipped" };
 
 // The decision of `reviewer` that holds, or undefined.
 export function standing(item, reviewer) {
@@ -61,7 +61,8 @@ export function showHistory(list, item, again) {
     const line = element("li");
     const when = new Date(made.made_at).toLocaleString();
     const why = made.reason ? ` (${made.reason.replaceAll("_", " ")})` : "";
-    line.append(element("b", `${made.reviewer} ${DID[made.action] ?? made.action}${why}`, { title: when }));
+    const settled = made.adjudicates ? "settled it: " : "";
+    line.append(element("b", `${made.reviewer} ${settled}${DID[made.action] ?? made.action}${why}`, { title: when }));
     line.append(write(element("span"), made.after ?? "", item.language));
     line.toggleAttribute("data-undone", made.undone);
     if (made.undone && FINAL.includes(made.action)) {

@@ -8,6 +8,7 @@ import { button, element, fill } from "./dom.js";
 import { showKept } from "./kept.js";
 import { digit, pressed } from "./keys.js";
 import { Media } from "./media.js";
+import { showOpinions } from "./opinions.js";
 import { direction } from "./script.js";
 import { Session } from "./session.js";
 import { Sound } from "./sound.js";
@@ -68,6 +69,7 @@ export function mount(root) {
     showTags(find("tags"), item);
     for (const name of ["before", "after"]) showNear(find(name), item[name], item.language);
     showPast();
+    showOpinions(find("opinions"), item, session.info.reasons, { choose, use });
     words.load(item.words, item.language);
     say("");
     loadSound();
@@ -117,18 +119,24 @@ export function mount(root) {
   // Told by the session: connection, counts, other tabs, what could not be saved.
   function changed() {
     const unsaved = session.outbox.length;
-    const { waiting, trouble, filters } = session;
+    const { waiting, conflicts, trouble, filters } = session;
     const filtered = Object.values(filters).length > 0;
-    const state = trouble ? "offline" : unsaved ? "saving" : "saved";
-    find("count").textContent = waiting === null ? "" : `${waiting.toLocaleString()} waiting`;
+    const { signedOut } = session;
+    const state = signedOut ? "signed out" : trouble ? "offline" : unsaved ? "saving" : "saved";
+    const counts = [[waiting, "waiting"], [conflicts || null, "to settle"]].filter(([count]) => count !== null);
+    find("count").textContent = counts.map(([count, of]) => `${count.toLocaleString()} ${of}`).join(", ");
     find("saved").textContent = state;
-    find("dot").dataset.state = state;
+    find("dot").dataset.state = trouble ? "offline" : state;
     find("saved").title = trouble ?? "";
     find("filter-label").textContent = filtered ? "Filtered" : "Filter";
     find("empty-text").textContent = trouble
       ? `The server cannot be reached (${trouble}). Trying again; nothing is lost.`
       : !session.exhausted ? "Loading…"
       : filtered ? "Nothing is left of what the filter wants." : "Everything is reviewed.";
+    find("signed-out").hidden = !signedOut;
+    find("signed-out-why").textContent = signedOut ? `What you typed is kept: ${trouble}.` : "";
+    find("who").hidden = !session.info?.accounts;
+    find("name").textContent = session.info?.reviewer ?? "";
     showNotice();
     const kept = find("kept");
     if (kept.childElementCount === session.kept.length) return; // an alert is read out once
@@ -261,6 +269,15 @@ export function mount(root) {
     else say("There is no text. Type what is said, or reject the segment.");
   }
 
+  // Settle what people disagree on as one of them has it.
+  function choose(index) {
+    const one = item.opinions[index];
+    if (!one || !ready()) return;
+    const action = one.after === null ? "reject" : one.after === item.text ? "accept" : "correct";
+    const said = one.after ?? text.value; // what was typed beside a reject is kept if that is refused
+    session.decide(action, said, { reason: one.reason, bounds: moved() ? bounds : {} });
+  }
+
   function skip() {
     if (item?.held_by) session.pass();
     else if (ready()) session.decide("skip", text.value);
@@ -311,6 +328,8 @@ export function mount(root) {
   function askFilter() {
     if (!session.store) return;
     const form = find("filters");
+    find("only-conflicts").hidden = session.info.role === "reviewer";
+    find("conflicts").textContent = session.conflicts.toLocaleString();
     for (const field of form.elements) {
       if (field.type === "checkbox") field.checked = field.name in session.filters;
       else if (field.name) field.value = session.filters[field.name] ?? "";
@@ -336,6 +355,8 @@ export function mount(root) {
     { code: "KeyB", label: "B", says: "back to the segment before", run: () => session.previous(), once: true, always: true },
     { code: "KeyN", label: "N", says: "on to the next", run: next, once: true },
     { code: "KeyF", label: "F", says: "which segments come", run: askFilter, once: true, always: true },
+    { code: "Digit1", label: "1", says: "where people disagree: settle it as the first has it", run: () => choose(0), once: true },
+    { code: "Digit2", label: "2", says: "settle it as the second has it", run: () => choose(1), once: true },
     { group: "Bounds" },
     { code: "KeyU", label: "U", says: `start ${NUDGE_MS} ms earlier`, run: () => nudge("start", -NUDGE_MS) },
     { code: "KeyI", label: "I", says: `start ${NUDGE_MS} ms later`, run: () => nudge("start", NUDGE_MS) },
@@ -428,6 +449,8 @@ export function mount(root) {
   });
   for (const edge of Object.values(edges)) edge.addEventListener("dblclick", putBoundsBack);
   document.addEventListener("keydown", keydown, true);
+  // Another tab of the page is open: what is heard belongs to this one.
+  new IntersectionObserver((seen) => seen.at(-1).isIntersecting || sound.pause()).observe(root);
   showKeys();
   show(null);
   session.run();

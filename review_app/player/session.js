@@ -4,7 +4,7 @@
 // one in their order; a repeated request does not decide twice. One segment is fetched ahead. All
 // requests go through one loop, so that no two of them can bring the same segment.
 
-import { call, unique } from "./api.js";
+import { call, speakFor, unique } from "./api.js";
 import { Store } from "./store.js";
 import { Tabs } from "./tabs.js";
 
@@ -23,7 +23,9 @@ export class Session {
     this.exhausted = false;
     this.loop = null; // the run of the loop, while there is one
     this.waiting = null;
+    this.conflicts = 0; // what waits for an adjudicator, where we are one
     this.trouble = null; // why the server cannot be reached
+    this.signedOut = false;
     this.info = null;
     this.store = null;
     this.trail = []; // what was shown before
@@ -131,16 +133,19 @@ export class Session {
         else if (!this.upcoming && !this.exhausted) await this.fetchNext();
         else break;
         this.trouble = null;
+        this.signedOut = false;
         this.screen.changed();
       }
     } catch (error) {
       this.trouble = error.message;
+      this.signedOut = error.status === 401;
       setTimeout(() => this.run(), RETRY_MS);
     }
   }
 
   async begin() {
     const info = await call("/api/v1/session");
+    speakFor(info.reviewer);
     this.store = new Store(info.store);
     await this.tabs.join(info.store);
     this.info = info;
@@ -149,7 +154,7 @@ export class Session {
   async fetchLinked(id) {
     try {
       const { item } = await call(address(id));
-      this.take({ item, waiting: this.waiting });
+      this.take({ item });
     } catch (error) {
       if (error.status === undefined || error.status >= 500) throw error;
       this.screen.say(`${error.message}.`);
@@ -166,14 +171,7 @@ export class Session {
   async deliver(decision) {
     try {
       const exclude = this.excluded().filter((id) => id !== decision.segment_id);
-      const reply = await call("/api/v1/decide", { ...decision, exclude });
-      if (Object.keys(this.filters).length) {
-        // The answer brings the next of all segments; we want one of some.
-        this.waiting = reply.waiting;
-        if (reply.item) this.release([reply.item.lease]);
-      } else {
-        this.take(reply);
-      }
+      this.take(await call("/api/v1/decide", { ...decision, exclude, filters: this.filters }));
     } catch (error) {
       const refused = error.status >= 400 && error.status < 500 && !LATER.includes(error.status);
       if (!refused) throw error;
@@ -230,9 +228,11 @@ export class Session {
     if (this.screen.alive() && id && id !== this.current?.segment_id) this.open(id);
   }
 
+  // A segment is cut once, however often we ask because no answer came.
   claim() {
-    const { segment_id, version } = this.current;
-    return { segment_id, version };
+    this.current.cut ??= unique();
+    const { segment_id, version, cut } = this.current;
+    return { segment_id, version, client_id: cut };
   }
 
   // Ask for other segments than those that we have; `then` tells which two come now.
@@ -313,8 +313,8 @@ export class Session {
     return [...new Set([...this.held(), ...this.tabs.taken])].slice(0, 100);
   }
 
-  take({ item, waiting }) {
-    this.waiting = waiting;
+  take({ item, waiting = this.waiting, conflicts = this.conflicts }) {
+    Object.assign(this, { waiting, conflicts });
     this.exhausted = item === null;
     if (item === null) {
       if (!this.current) this.show();

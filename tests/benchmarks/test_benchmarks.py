@@ -163,3 +163,12 @@ def test_building_reports_itself_beside_bare_work_and_two_workers(capsys):
     found = {figure["name"].strip(): figure for figure in json.loads(capsys.readouterr().out)}
     assert found.keys() == {"speed, CPU", "of bare speed", "two workers, time", "peak memory"}
     assert all(figure["value"] > 0 for figure in found.values())
+
+
+@pytest.mark.slow  # it makes ten minutes of sound eight times, and waits as people do
+def test_reviewing_is_timed_with_others_at_work_and_beside_gradio(capsys, chromium):
+    few = ["--segments", "300", "--clients", "2", "--decisions", "2", "--visits", "1"]
+    assert main(["review", *few, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {figure["beside"] for figure in found} >= {"limit", "Gradio, p50", "Gradio, p95"}
+    assert all(figure["value"] > 0 and figure["beside_value"] > 0 for figure in found)

@@ -1,7 +1,10 @@
 """From verdicts to a frozen dataset: splits, windows, prompts, and equal bytes."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -93,6 +96,15 @@ class TestSplits:
             assert plan.left_out[f"{split}: labelled by a model only"] == 2
         assert any("pseudo" in row["label_kinds"] for row in rows(folder, "train"))
         assert any(len(row["segments"]) > 1 for row in rows(folder, "train"))
+
+    def test_what_is_held_out_is_noted_for_reviewers(
+        self, workspace: Workspace, catalogue: Catalogue, channels: list[str]
+    ) -> None:
+        folder, _ = build(workspace, "one", plan_of(workspace))
+        tested = {key for split in ("dev", "test") for key in segment_ids(rows(folder, split))}
+        with catalogue.session() as session:
+            noted = set(session.scalars(select(Recording.id).filter(Recording.held_out)))
+        assert noted == {key.split("@")[0] for key in tested}
 
     def test_the_splits_of_a_source_are_kept(
         self, workspace: Workspace, catalogue: Catalogue, add_recording: AddRecording
@@ -412,6 +424,19 @@ class TestIncremental:
             for folder in (anew, workspace.root / "aside")
         }
         assert parquet[anew] == parquet[workspace.root / "aside"]
+
+    def test_another_process_plans_the_same_shards_and_takes_them_over(
+        self, workspace: Workspace, channels: list[str]
+    ) -> None:
+        shards = []
+        for number in "12":
+            command = [sys.executable, "-m", "corpus", "build", number]
+            place = ["--workspace", str(workspace.root)]
+            environment = {**os.environ, "PYTHONHASHSEED": number}
+            subprocess.run([*command, *place], env=environment, check=True, capture_output=True)
+            folder = workspace.datasets / number
+            shards.append({path.name: path.stat().st_ino for path in folder.glob("*.parquet")})
+        assert shards[0] == shards[1] != {}
 
     def test_what_may_be_handed_on_shares_no_window_with_what_may_not(
         self, workspace: Workspace, catalogue: Catalogue, add_recording: AddRecording

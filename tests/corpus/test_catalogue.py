@@ -96,6 +96,19 @@ class TestMigrations:
             command.downgrade(config, "0001")
             assert "tombstones" not in inspect(connection).get_table_names()
 
+    def test_decisions_of_before_get_the_names_that_other_catalogues_know_them_by(
+        self, workspace: Workspace, full: Catalogue
+    ) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(Path(module.__file__).parent / "migrations"))
+        with full.engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.downgrade(config, "0004")
+            connection.exec_driver_sql("UPDATE decisions SET client_id = NULL")
+        with Catalogue(workspace.catalogue_url).session() as session:
+            (decision,) = session.scalars(select(Decision))
+            assert len(decision.client_id) == 32
+
     def test_a_catalogue_is_migrated_once(self, workspace: Workspace, catalogue: Catalogue) -> None:
         with catalogue.session() as session:
             session.add(Failure(stage="add", item="x", kind="k", message="m", transient=True))

@@ -1,5 +1,6 @@
 """Packing: every piece once, no window over its limits, the same plan from the same seed."""
 
+import csv
 import itertools
 import math
 import random
@@ -100,6 +101,22 @@ def test_a_hundred_thousand_pieces_take_seconds():
     start = time.process_time()
     assert fill(pack(pieces, seed=0)).pieces == 100_000
     assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize("release", ["ckb_train", "ko_train", "zh-TW_other"])
+def test_no_real_sentence_of_a_script_of_two_or_three_bytes_is_lost(shared_data, release):
+    lines = (shared_data / f"cv_meta/sentences/{release}.tsv").read_text(encoding="utf-8")
+    rows = csv.DictReader(lines.split("\n"), delimiter="\t", quoting=csv.QUOTE_NONE)
+    durations = shared_data / "cv_meta/durations/common_voice_id_seconds.txt"
+    pieces = [
+        Piece(row["path"], float(seconds), token_bound(row["sentence"]), "xx", row["client_id"])
+        for row, seconds in zip(rows, durations.read_text().split(), strict=False)
+    ]
+    windows = list(pack_by_speaker(pieces, seed=0))
+    assert Counter(itertools.chain.from_iterable(windows)) == Counter(pieces)
+    for window in windows:
+        labels = SPECIAL_TOKENS + sum(TIMESTAMP_TOKENS + piece.tokens for piece in window)
+        assert labels <= MAX_TOKENS
 
 
 def test_windows_come_out_of_an_endless_stream():

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from corpus import audio, pack
 from corpus.build import build, plan_dataset, plan_rows
-from corpus.catalogue import Catalogue, Recording, Transcript
+from corpus.catalogue import Catalogue, Decision, Recording, Transcript
 from corpus.dataset import file_hashes, read_split
 from corpus.engine import Workers
 from corpus.errors import UserError
-from corpus.plan import ROOM_TOKENS, Kept, Media, Plan, cut_at_pauses, runs
+from corpus.kept import ROOM_TOKENS, Kept, Media, cut_at_pauses
+from corpus.plan import Plan, runs
 from corpus.workspace import BuildConfig, Workspace
 from demo.voices import BASE_VOICES, speak
 
@@ -293,6 +294,43 @@ class TestPlanOnly:
         assert corpus("build", "one", *at).code == 0
         again = corpus("build", "one", "--json", *at)
         assert json.loads(again.out)["fingerprint"] == planned["fingerprint"]
+
+    def test_what_people_have_decided_since_the_verdicts_is_held_out_or_left_out(
+        self,
+        workspace: Workspace,
+        catalogue: Catalogue,
+        corpus: Corpus,
+        add_recording: AddRecording,
+    ) -> None:
+        heard = {"kind": "pseudo", "seconds": 4.0, "scores": {"avg_logprob": -0.1}}
+        at = ("--workspace", workspace.root)
+        pseudo = [{"text": said(n)["text"], **heard} for n in range(4)]
+        held = add_recording("held", pseudo[:2], split="test")
+        train = add_recording("trained on", pseudo[2:], split="train")
+
+        def planned() -> dict[str, set[str]]:
+            outcome = corpus("build", "one", "--plan-only", "--json", *at)
+            assert outcome.code == 0, outcome.err
+            return {
+                split: {one["segment_id"] for window in windows for one in window["segments"]}
+                for split, windows in json.loads(outcome.out)["windows"].items()
+            }
+
+        assert corpus("verdict", *at).code == 0
+        assert planned() == {"train": set(train), "dev": set(), "test": set()}
+        with catalogue.session() as session:
+            typed = Transcript(segment_id=held[0], kind="review", origin="First", text="typed")
+            session.add(typed)
+            session.flush()
+            session.add(
+                Decision(
+                    segment_id=held[0], reviewer="First", action="correct", transcript_id=typed.id
+                )
+            )
+            session.add(
+                Decision(segment_id=train[0], reviewer="First", action="reject", reason="private")
+            )
+        assert planned() == {"train": {train[1]}, "dev": set(), "test": {held[0]}}
 
 
 class TestCutting:

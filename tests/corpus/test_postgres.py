@@ -101,17 +101,17 @@ for number in range(60):
         code = """
 import sys
 from corpus.catalogue import Catalogue, Segment
-from review_app import queue
+from review_app import decisions, standing
 catalogue = Catalogue(sys.argv[1])
 for id in sys.argv[3:]:
     with catalogue.session() as session:
         shown = session.get_one(Segment, id).transcripts[0].id
     try:
         with catalogue.session() as session:
-            queue.decide(session, reviewer=sys.argv[2], segment_id=id, transcript_id=shown,
+            decisions.decide(session, reviewer=sys.argv[2], segment_id=id, transcript_id=shown,
                          action="accept", client_id=f"{sys.argv[2]} {id}")
         print("decided")
-    except queue.Conflict:
+    except standing.Conflict:
         print("told")
 """
         names = ["one", "two", "three"]

@@ -3,11 +3,12 @@
 import json
 import tomllib
 from dataclasses import asdict, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import event, select, update
 
 from corpus.catalogue import Catalogue, Decision, Score, Segment, Transcript, Verdict
 from corpus.errors import UserError
@@ -15,7 +16,16 @@ from corpus.evidence import Evidence
 from corpus.explain import explain, forecast
 from corpus.score import Text, phrases_for
 from corpus.thresholds import DROP, KEEP, PRESETS_FILE, REVIEW, Thresholds, read_thresholds
-from corpus.verdict import FLAGS, GROUNDS, Judgement, Rules, apply_verdicts, judge, reason_kind
+from corpus.verdict import (
+    FLAGS,
+    GROUNDS,
+    Judgement,
+    Rules,
+    apply_verdicts,
+    heed_decisions,
+    judge,
+    reason_kind,
+)
 from corpus.verdict import score as measure
 from corpus.workspace import Workspace
 
@@ -545,6 +555,94 @@ class TestApplyVerdicts:
             )
             session.add(Decision(segment_id=key, reviewer="First", action="skip"))
         assert apply_verdicts(catalogue, "lenient", read_thresholds("lenient"), "en")[DROP] == 1
+
+    def test_people_who_differ_are_believed_once_an_adjudicator_has_settled_it(
+        self, catalogue: Catalogue, add_recording: AddRecording
+    ) -> None:
+        keys = add_recording("talk", [{"text": TEXT, "kind": "pseudo", "scores": SURE}] * 5)
+
+        def decide(key: str, reviewer: str, text: str | None, **wish: object) -> None:
+            with catalogue.session() as session:
+                made = Decision(segment_id=key, reviewer=reviewer, action="reject", **wish)
+                if text is not None:
+                    typed = Transcript(segment_id=key, kind="review", origin=reviewer, text=text)
+                    session.add(typed)
+                    session.flush()
+                    made.action, made.transcript_id = "correct", typed.id
+                session.add(made)
+
+        for key, first, second in zip(
+            keys,
+            ("one thing", "One thing!", None, "one thing", None),
+            ("another", "one thing", "one thing", None, None),
+            strict=True,
+        ):
+            decide(key, "First", first)
+            decide(key, "Second", second)
+        found = apply_verdicts(catalogue, "default", THRESHOLDS, "en")
+        assert found == {KEEP: 1, REVIEW: 3, DROP: 1}
+        with catalogue.session() as session:
+            disputed = session.get_one(Verdict, keys[0])
+            assert [reason_kind(reason) for reason in disputed.reasons] == ["reviewers disagree"]
+            assert session.get_one(Transcript, disputed.transcript_id).kind == "pseudo"
+
+        decide(keys[0], "Judge", "a third thing", adjudicates=True)
+        decide(keys[2], "Judge", None, adjudicates=True)
+        long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+        decide(keys[0], "Third", "brought from elsewhere", made_at=long_ago)
+        decide(keys[1], "Third", "one, thing", made_at=long_ago)
+        found = apply_verdicts(catalogue, "default", THRESHOLDS, "en")
+        assert found == {KEEP: 2, REVIEW: 1, DROP: 2}
+        with catalogue.session() as session:
+            texts = [
+                session.get_one(Transcript, session.get_one(Verdict, key).transcript_id).text
+                for key in keys[:2]
+            ]
+        assert texts == ["a third thing", "one thing"]
+
+    def test_what_people_decide_after_a_verdict_is_heeded_by_the_same_thresholds(
+        self, catalogue: Catalogue, add_recording: AddRecording
+    ) -> None:
+        sure = {"text": TEXT, "kind": "pseudo", "scores": SURE}
+        one, other, _ = add_recording("talk", [sure] * 3)
+        assert heed_decisions(catalogue, "en") == 0  # there is nothing to be late
+        apply_verdicts(catalogue, "strict", read_thresholds("strict"), "en")
+        assert heed_decisions(catalogue, "en") == 0
+
+        def decide(key: str, action: str, **wish: object) -> None:
+            with catalogue.session() as session:
+                session.add(Decision(segment_id=key, reviewer="First", action=action, **wish))
+
+        def verdicts() -> list[tuple[str, str]]:
+            with catalogue.session() as session:
+                rows = session.scalars(select(Verdict).order_by(Verdict.segment_id))
+                return [(row.verdict, reason_kind(row.reasons[0])) for row in rows]
+
+        before = verdicts()
+        decide(one, "reject", reason="private")
+        decide(other, "skip")
+        assert heed_decisions(catalogue, "en") == 1
+        assert heed_decisions(catalogue, "en") == 0
+        assert verdicts() == [(DROP, "rejected"), *before[1:]]
+        with catalogue.session() as session:
+            session.execute(update(Decision).values(undone_by=99))
+        assert heed_decisions(catalogue, "en") == 1
+        assert verdicts() == before
+        with catalogue.session() as session:
+            typed = Transcript(segment_id=other, kind="review", origin="First", text="typed")
+            session.add(typed)
+            session.flush()
+            key = typed.id
+        decide(other, "correct", transcript_id=key)
+        assert heed_decisions(catalogue, "en") == 1
+        assert verdicts() == [before[0], (KEEP, "reviewed"), before[2]]
+
+        own = replace(read_thresholds("strict"), max_cer=0.01)
+        apply_verdicts(catalogue, "strict", own, "en")
+        assert heed_decisions(catalogue, "en") == 0
+        decide(one, "reject", reason="private")
+        with pytest.raises(UserError, match="own thresholds"):
+            heed_decisions(catalogue, "en")
 
     def test_no_segments_are_no_verdicts(self, catalogue: Catalogue) -> None:
         assert sum(apply_verdicts(catalogue, "default", THRESHOLDS, "en").values()) == 0

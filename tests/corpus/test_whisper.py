@@ -213,6 +213,18 @@ def test_a_model_without_alignment_heads_still_transcribes(converted: Path, tmp_
     assert heard.given_words is None
 
 
+@pytest.mark.parametrize("name", ["suppress_ids", "suppress_ids_begin"])
+def test_a_model_that_suppresses_what_it_does_not_have_is_refused_before_it_can_do_harm(
+    converted: Path, tmp_path: Path, name: str
+) -> None:
+    folder = shutil.copytree(converted, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    size = len(json.loads((folder / "vocabulary.json").read_text()))
+    (folder / "config.json").write_text(json.dumps(config | {name: [220, size]}))
+    with pytest.raises(UserError, match=f"suppresses token {size}, and the model has {size}"):
+        Whisper(str(folder), "en", device="cpu")
+
+
 def test_a_folder_that_is_no_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be loaded"):
         Whisper(str(tmp_path), "en")

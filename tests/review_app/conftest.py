@@ -5,12 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from corpus import audio
 from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript, Verdict, segment_id
 from corpus.workspace import Workspace
 from review_app.app import create_app
+from review_app.auth import Access
 
 SECONDS_OF_TONE = 20
 
@@ -82,7 +84,39 @@ def add_segment(workspace: Workspace, catalogue: Catalogue) -> AddSegment:
 @pytest.fixture
 def client(workspace: Workspace, catalogue: Catalogue) -> Iterator[TestClient]:
     """The review app of the reviewer First, as a client on the same machine sees it."""
-    app = create_app(workspace, "First")
+    app = create_app(workspace, Access(local="First"))
     headers = {"X-Requested-With": "test"}
     with TestClient(app, base_url="http://127.0.0.1:7860", headers=headers) as client:
         yield client
+
+
+@pytest.fixture
+def app(workspace: Workspace, catalogue: Catalogue) -> FastAPI:
+    """The review app of the reviewer First."""
+    return create_app(workspace, Access(local="First"))
+
+
+@pytest.fixture
+def page(chromium: Any) -> Iterator[Any]:
+    """A tab whose user sees no dialog, no error, and whose every request stays on this machine."""
+    context = chromium.new_context()
+    page = context.new_page()
+    requests: list[str] = []
+    surprises: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("pageerror", lambda error: surprises.append(str(error)))
+    page.on("dialog", lambda dialog: (surprises.append(dialog.message), dialog.dismiss()))
+    page.on(
+        "console",
+        lambda message: (
+            surprises.append(message.text)
+            if message.type == "error" and "Failed to load resource" not in message.text
+            else None
+        ),
+    )
+    yield page
+    context.close()
+    assert surprises == []
+    assert requests
+    local = ("http://127.0.0.1:", "blob:http://127.0.0.1:", "data:")
+    assert [url for url in requests if not url.startswith(local)] == []

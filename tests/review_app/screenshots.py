@@ -3,26 +3,42 @@
     python -m tests.review_app.screenshots        writes docs/screenshots/*.png
 
 The segments are made up; the sound is a hum with pauses, so that the waveform looks like speech.
+The Chinese picture needs a font that has the characters, as Debian's fonts-wqy-microhei.
 """
 
 import argparse
+import math
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy import select
 
+from benchmarks._review_catalogue import fill
 from corpus import audio
-from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript, Verdict, segment_id
+from corpus.catalogue import (
+    Catalogue,
+    Decision,
+    Recording,
+    Score,
+    Segment,
+    Transcript,
+    Verdict,
+    segment_id,
+)
 from corpus.workspace import Workspace, init_workspace
-from review_app import queue
+from review_app import decisions, order, standing
 from review_app.app import create_app, running
+from review_app.auth import Access
 
 from ..browser import open_chromium
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
 DESK = {"width": 1280, "height": 800}
+WALL = {"width": 1280, "height": 1620}
 PHONE = {"width": 390, "height": 844}
 
 ENGLISH = [
@@ -36,7 +52,21 @@ ARABIC = [
     "ويضعه على السهل تحتنا حبة حبة",
     "حتى تكون هناك دلتا",
 ]
+CHINESE = [
+    "河流从山上带来了这一切",
+    "把它铺在我们脚下的平原上，一粒又一粒",
+    "一万年以后，这里就成了三角洲",
+]
 SECONDS = 5
+LECTURE = [
+    *ENGLISH,
+    "what you see here is the mouth of the river in spring",
+    "in summer it is a quarter of that",
+    "the fishermen told us that they could wade through it",
+    "so we asked where the water goes",
+    "some of it goes to the fields and some to the town",
+    "thank you for watching",
+]
 
 
 def main() -> None:
@@ -54,19 +84,40 @@ def main() -> None:
                 arabic = _workspace(
                     Path(place, "ar"), "ar", "محاضرة عن الأنهار", ARABIC, [None] * 3
                 )
-                _pictures(chromium, english, arabic, theme, folder)
+                chinese = _workspace(Path(place, "zh"), "zh", "关于河流的讲座", CHINESE, [None] * 3)
+                lecture = _workspace(
+                    Path(place, "lecture"), "en", "A lecture on rivers", LECTURE, [None] * 9
+                )
+                _decide(lecture)
+                busy = _busy(Path(place, "busy"))
+                places = (english, arabic, chinese, lecture, busy)
+                _pictures(chromium, *places, theme, folder)
 
 
 def _pictures(
-    chromium: Any, english: Workspace, arabic: Workspace, theme: str, folder: Path
+    chromium: Any,
+    english: Workspace,
+    arabic: Workspace,
+    chinese: Workspace,
+    lecture: Workspace,
+    busy: Workspace,
+    theme: str,
+    folder: Path,
 ) -> None:
-    def take(name: str, workspace: Workspace, size: Any, act: Callable[[Any], None]) -> None:
-        context = chromium.new_context(viewport=size, has_touch=size is PHONE)
+    def take(
+        name: str,
+        workspace: Workspace,
+        size: Any,
+        act: Callable[[Any], None],
+        access: Access = Access(local="First"),  # noqa: B008
+    ) -> None:
+        context = chromium.new_context(viewport=size, has_touch=size is PHONE, color_scheme=theme)
         page = context.new_page()
-        with running(create_app(workspace, "First")) as url:
+        with running(create_app(workspace, access)) as url:
             page.goto(f"{url}/?__theme={theme}")
-            page.wait_for_selector(".js-words button")
-            page.wait_for_timeout(1000)  # the waveform is drawn, and the first words are played
+            if access.local:
+                page.wait_for_selector(".js-words button")
+                page.wait_for_timeout(1000)  # the waveform is drawn, the first words are played
             act(page)
             page.wait_for_timeout(400)
             page.screenshot(path=folder / f"{name}-{theme}.png")
@@ -100,10 +151,10 @@ def _pictures(
         catalogue = Catalogue(english.catalogue_url)
         key = page.evaluate("new URLSearchParams(location.hash.slice(1)).get('segment')")
         with catalogue.session() as session:
-            shown = queue.shown_transcript(session.get_one(Segment, key))
+            shown = standing.shown_transcript(session.get_one(Segment, key))
             assert shown is not None
             text = shown.text.replace("plane", "plain")
-            queue.decide(
+            decisions.decide(
                 session,
                 reviewer="Second",
                 segment_id=key,
@@ -118,13 +169,31 @@ def _pictures(
         page.wait_for_timeout(400)
         pause(page)
 
+    def browse(page: Any) -> None:
+        page.get_by_role("tab", name="Browse").click()
+        page.get_by_role("button", name="Play").nth(2).click()
+        page.wait_for_selector("tr[data-now]")
+
+    def statistics(page: Any) -> None:
+        page.get_by_role("tab", name="Statistics").click()
+        page.wait_for_function("document.querySelectorAll('.vega-embed svg').length === 3")
+        page.wait_for_timeout(1000)  # they grow to their width
+
+    def sign_in(page: Any) -> None:
+        page.get_by_label("Name").fill("amina")
+
     take("review", english, DESK, pause)
     take("bounds", english, DESK, move)
     take("reject", english, DESK, press("x"))
     take("keys", english, DESK, press("h"))
     take("filter", english, DESK, press("f"))
     take("arabic", arabic, DESK, pause)
+    take("chinese", chinese, DESK, pause)
     take("phone", english, PHONE, pause)
+    take("browse", lecture, DESK, browse)
+    take("browse-phone", lecture, PHONE, browse)
+    take("statistics", busy, WALL, statistics)
+    take("sign-in", english, DESK, sign_in, Access())
     take("conflict", english, DESK, conflict)
 
 
@@ -174,9 +243,48 @@ def _workspace(
     return workspace
 
 
+def _decide(workspace: Workspace) -> None:
+    """Two people have decided some segments of the lecture."""
+    wishes: list[tuple[str, str, dict[str, str]]] = [
+        ("Amina", "correct", {"text": "in summer it is a quarter of this"}),
+        ("Amina", "accept", {}),
+        ("Tomáš", "accept", {}),
+        ("Tomáš", "reject", {"reason": "music_or_noise"}),
+    ]
+    with Catalogue(workspace.catalogue_url).session() as session:
+        segments = list(session.scalars(select(Segment).order_by(Segment.start_ms)))
+        for segment, (reviewer, action, wish) in zip(segments[4:9], wishes, strict=False):
+            decisions.decide(
+                session,
+                reviewer=reviewer,
+                segment_id=segment.id,
+                transcript_id=segment.transcripts[0].id,
+                action=action,
+                client_id=f"{reviewer}-{segment.id}",
+                **wish,
+            )
+
+
+def _busy(root: Path) -> Workspace:
+    """A workspace that three people have reviewed some weeks in, without sound."""
+    workspace = init_workspace(root, "en")
+    catalogue = Catalogue(workspace.catalogue_url)
+    fill(catalogue, 2400, decisions=900)
+    first = datetime(2026, 3, 2, 9, tzinfo=UTC)
+    with catalogue.session() as session:
+        for number, made in enumerate(session.scalars(select(Decision).order_by(Decision.id))):
+            made.reviewer = ("Amina", "Nadia", "Tomáš")[number**2 % 7 % 3]
+            made.made_at = first + timedelta(days=math.isqrt(number // 3), seconds=number)
+            if number % 23 == 0:
+                made.action, made.reason, made.transcript_id = "reject", "bad_audio", None
+    for _ in order.refresh(catalogue):
+        pass
+    return workspace
+
+
 def _words(text: str, start: int, end: int) -> list[list[Any]]:
     """Every word as long as the next, most of them sure."""
-    words = text.split()
+    words = text.split() if " " in text else list(text)
     step = (end - start - 200) // len(words)
     sure = [0.97, 0.93, 0.88, 0.96, 0.71, 0.34, 0.9]
     return [

@@ -17,7 +17,7 @@ from corpus import audio, pieces
 from corpus.catalogue import Catalogue, Decision, Segment
 from corpus.evidence import read_all
 from corpus.workspace import Workspace
-from review_app import leases, queue
+from review_app import decisions, leases
 from review_app.api import byte_range
 from review_app.app import running
 from review_app.clip import waveform_peaks
@@ -188,7 +188,7 @@ def test_a_segment_that_somebody_decided_meanwhile_answers_409(
     item = client.get("/api/v1/next").json()["item"]
     client.post("/api/v1/release", json={"leases": [item["lease"]]})
     with catalogue.session() as session:
-        queue.decide(
+        decisions.decide(
             session,
             reviewer="Second",
             segment_id=key,
@@ -348,7 +348,7 @@ def test_the_page_holds_no_transcript(client: TestClient, add_segment: AddSegmen
 
 
 def test_templates_of_the_page_hold_no_placeholders() -> None:
-    template = Path(queue.__file__).with_name("player") / "player.html"
+    template = Path(decisions.__file__).with_name("player") / "player.html"
     text = template.read_text(encoding="utf-8")
     assert "${" not in text
     assert "{{" not in text

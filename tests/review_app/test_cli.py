@@ -8,14 +8,21 @@ import sys
 import httpx
 import pytest
 
+from corpus.catalogue import Catalogue
 from corpus.workspace import Workspace
+from review_app import accounts
 
 COMMAND = [sys.executable, "-c", "from review_app.cli import main; main()"]
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, typed: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*COMMAND, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [*COMMAND, *arguments],
+        input=typed,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
@@ -25,7 +32,7 @@ def test_it_serves_no_other_machine_while_there_are_no_accounts(
 ) -> None:
     result = run("--workspace", str(workspace.root), "--host", host)
     assert result.returncode == 1
-    assert result.stderr.startswith(f"error: --host {host}: there are no accounts yet")
+    assert result.stderr.startswith("error: there are no accounts yet")
     assert result.stderr.count("\n") == 1
 
 
@@ -71,3 +78,56 @@ def test_it_tells_its_address_serves_and_stops_on_interrupt(workspace: Workspace
         finally:
             server.terminate()
         assert "Traceback" not in server.communicate(timeout=30)[1]
+
+
+def test_accounts_are_made_changed_and_listed_and_then_people_sign_in(workspace: Workspace) -> None:
+    where = ("--workspace", str(workspace.root))
+    typed = "a long password\n"
+    assert run("user", "add", "amina", *where, "--role", "admin", typed=typed).returncode == 0
+    assert run("user", "add", "bilal", *where, "--no-password").returncode == 0
+    assert run("user", "change", "bilal", *where, "--role", "adjudicator").returncode == 0
+    assert run("user", "change", "bilal", *where, "--disable").returncode == 0
+    listed = json.loads(run("user", "list", *where, "--json").stdout)
+    assert [(one["name"], one["role"], one["disabled"]) for one in listed] == [
+        ("amina", "admin", False),
+        ("bilal", "adjudicator", True),
+    ]
+    refused = run(*where, "--reviewer", "amina")
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "people sign in here" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "typed", "told"),
+    [
+        (["add", "amina"], "short\n", "too short"),
+        (["add", " "], "a long password\n", "is no name"),
+        (["change", "nobody", "--role", "admin"], "", "has no account"),
+        (["change", "nobody"], "", "nothing to change"),
+    ],
+)
+def test_what_makes_no_account_is_one_line(
+    workspace: Workspace, arguments: list[str], typed: str, told: str
+) -> None:
+    result = run("user", *arguments, "--workspace", str(workspace.root), typed=typed)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert told in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--public-url", "review.example.org"], "give scheme and name"),
+        (["--public-url", "https://review.example.org/app"], "give scheme and name"),
+        (["--proxy", "10.0.0.0/24"], "give --trust-header too"),
+        (["--trust-header", "X-User", "--proxy", "my-proxy"], "--proxy: 'my-proxy'"),
+    ],
+)
+def test_options_that_do_not_fit_are_one_line(
+    workspace: Workspace, catalogue: Catalogue, arguments: list[str], told: str
+) -> None:
+    with catalogue.session() as session:
+        accounts.add(session, "amina", "admin", None)
+    result = run("--workspace", str(workspace.root), *arguments)
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert told in result.stderr

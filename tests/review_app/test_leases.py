@@ -6,14 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 from corpus.catalogue import Catalogue
 from corpus.workspace import Workspace
-from review_app import leases, order, queue
+from review_app import decisions, leases, order, queue, standing
 
 from .conftest import AddSegment
 
 WORKER = """
 import sys
 from corpus.catalogue import Catalogue
-from review_app import leases, queue
+from review_app import decisions, leases, queue, standing
 catalogue, reviewer = Catalogue(sys.argv[1]), sys.argv[2]
 while True:
     with catalogue.session() as session:
@@ -21,9 +21,9 @@ while True:
         if segment is None:
             break
         leases.take(session, segment.id, reviewer, 1000.0)
-        shown = queue.shown_transcript(segment).id
+        shown = standing.shown_transcript(segment).id
     with catalogue.session() as session:
-        queue.decide(session, reviewer=reviewer, segment_id=segment.id, transcript_id=shown,
+        decisions.decide(session, reviewer=reviewer, segment_id=segment.id, transcript_id=shown,
                      action="accept", client_id=f"{reviewer} {segment.id}", at=1000.0)
     print(segment.id)
 """
@@ -108,7 +108,7 @@ def test_a_segment_that_is_to_be_decided_twice_goes_to_two_people_and_no_third(
         with catalogue.session() as session:
             segment = queue.next_segment(session, reviewer, at=1000)
             assert segment is not None
-            queue.decide(
+            decisions.decide(
                 session,
                 reviewer=reviewer,
                 segment_id=segment.id,
@@ -124,7 +124,7 @@ def test_a_segment_that_is_to_be_decided_twice_goes_to_two_people_and_no_third(
     accept("Second")
     assert take_next(catalogue, "Third", 1000) is None
     with catalogue.session() as session:
-        assert [made.reviewer for made in queue.find(session, key).decisions] == [
+        assert [made.reviewer for made in standing.find(session, key).decisions] == [
             "First",
             "Second",
         ]

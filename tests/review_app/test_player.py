@@ -1,6 +1,6 @@
 """The review screen in a real browser: keys, sound, drafts, and no request to any other machine."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -11,46 +11,16 @@ from sqlalchemy import select, update
 
 from corpus.catalogue import Catalogue, Decision, Lease, Recording, Segment, Transcript
 from corpus.workspace import Workspace
-from review_app import queue
+from review_app import accounts, auth
+from review_app import decisions as deciding
 from review_app.app import create_app, running
+from review_app.auth import Access
 
 from .conftest import AddSegment
 
 expect.set_options(timeout=20_000)  # milliseconds; a machine under load is slow, not wrong
 
 Decisions = list[tuple[str, str | None, str | None]]
-
-
-@pytest.fixture
-def app(workspace: Workspace, catalogue: Catalogue) -> FastAPI:
-    """The review app of the reviewer First."""
-    return create_app(workspace, "First")
-
-
-@pytest.fixture
-def page(chromium: Any) -> Iterator[Any]:
-    """A tab whose user sees no dialog, no error, and whose every request stays on this machine."""
-    context = chromium.new_context()
-    page = context.new_page()
-    requests: list[str] = []
-    surprises: list[str] = []
-    page.on("request", lambda request: requests.append(request.url))
-    page.on("pageerror", lambda error: surprises.append(str(error)))
-    page.on("dialog", lambda dialog: (surprises.append(dialog.message), dialog.dismiss()))
-    page.on(
-        "console",
-        lambda message: (
-            surprises.append(message.text)
-            if message.type == "error" and "Failed to load resource" not in message.text
-            else None
-        ),
-    )
-    yield page
-    context.close()
-    assert surprises == []
-    assert requests
-    local = ("http://127.0.0.1:", "blob:http://127.0.0.1:", "data:")
-    assert [url for url in requests if not url.startswith(local)] == []
 
 
 @pytest.fixture
@@ -280,7 +250,7 @@ def test_two_reviewers_never_get_the_same_segment_and_a_closed_tab_holds_none(
     for number in range(3):
         add_segment(f"segment {number}", number * 5000, number * 5000 + 5000 - number)
     other = page.context.browser.new_context().new_page()
-    with running(app) as url, running(create_app(workspace, "Second")) as second:
+    with running(app) as url, running(create_app(workspace, Access(local="Second"))) as second:
         page.goto(url)
         shown("segment 0")  # and segment 1 is ready
         other.goto(second)
@@ -344,7 +314,7 @@ def test_a_text_that_comes_too_late_is_kept_and_work_goes_on(
         shown("the plane")
         with catalogue.session() as session:
             shown_id = session.get_one(Segment, first).transcripts[0].id
-            queue.decide(
+            deciding.decide(
                 session,
                 reviewer="Second",
                 segment_id=first,
@@ -386,20 +356,6 @@ def test_a_decision_made_while_the_server_is_away_arrives_when_it_is_back(
         page.wait_for_function("document.querySelector('.js-saved').textContent === 'offline'")
         page.unroute("**/api/**")
         assert decisions() == [("correct", "the plane", "the plain")]
-
-
-def test_progress_is_told_on_its_own_tab(
-    app: FastAPI, page: Any, shown: Callable[[str], None], add_segment: AddSegment
-) -> None:
-    add_segment("the plane", 0, 9000)
-    with running(app) as url:
-        page.goto(url)
-        shown("the plane")
-        page.keyboard.press("Control+Enter")
-        expect(page.get_by_text("Everything is reviewed.")).to_be_visible()
-        page.get_by_role("tab", name="Progress").click()
-        expect(page.get_by_text("0 segments are waiting, 1 are decided.")).to_be_visible()
-        expect(page.get_by_text("First").locator("visible=true")).to_be_visible()
 
 
 def test_ten_segments_are_worked_through_without_the_mouse_or_leaving_the_text(
@@ -683,7 +639,10 @@ def test_a_link_leads_to_a_segment_and_tells_who_has_it(
     second = quote(add_segment("the delta", 9000, 14_000), safe="")
     add_segment("the sea", 14_000, 17_000)
     other = page.context.browser.new_context().new_page()
-    with running(app) as url, running(create_app(workspace, "Second")) as url_of_second:
+    with (
+        running(app) as url,
+        running(create_app(workspace, Access(local="Second"))) as url_of_second,
+    ):
         page.goto(f"{url}/#segment={second}")
         shown("the delta")
         other.goto(f"{url_of_second}/#segment={second}")
@@ -761,7 +720,10 @@ def test_a_lease_that_ran_out_is_told_and_both_texts_are_shown(
 ) -> None:
     key = add_segment("the plane", 0, 9000)
     other = page.context.browser.new_context().new_page()
-    with running(app) as url, running(create_app(workspace, "Second")) as url_of_second:
+    with (
+        running(app) as url,
+        running(create_app(workspace, Access(local="Second"))) as url_of_second,
+    ):
         page.goto(url)
         shown("the plane")
         page.locator(".js-text").fill("the plan")
@@ -872,3 +834,132 @@ def _newest_span(catalogue: Catalogue) -> tuple[int, int]:
         made = session.scalars(select(Decision).order_by(Decision.id.desc()).limit(1)).one()
         segment = session.get_one(Segment, made.segment_id)
         return segment.start_ms, segment.end_ms
+
+
+def test_people_sign_in_and_what_is_typed_outlives_being_signed_out(
+    workspace: Workspace,
+    catalogue: Catalogue,
+    page: Any,
+    shown: Callable[[str], None],
+    saved: Callable[[], None],
+    add_segment: AddSegment,
+) -> None:
+    first = add_segment("the plane", 0, 9000)
+    second = add_segment("the delta", 9000, 14_000)
+    with catalogue.session() as session:
+        accounts.add(session, "Amina", "reviewer", "a long password")
+
+    def sign_in(tab: Any, password: str) -> None:
+        tab.get_by_label("Name").fill("Amina")
+        tab.get_by_label("Password").fill(password)
+        tab.keyboard.press("Enter")
+
+    with running(create_app(workspace, Access())) as url:
+        page.goto(f"{url}/#segment={quote(second)}")
+        sign_in(page, "wrong password")
+        expect(page.get_by_role("alert")).to_have_text("The name or the password is wrong.")
+        page.goto(f"{url}/#segment={quote(second)}")
+        sign_in(page, "a long password")
+        shown("the delta")  # the link has led there
+        expect(page.locator(".js-name")).to_have_text("Amina")
+        page.goto(url)
+        shown("the plane")
+        page.locator(".js-text").fill("the plain")
+
+        with catalogue.session() as session:
+            accounts.change(session, "Amina", password="another password")
+        page.wait_for_timeout(1000 * auth.KNOWN_SECONDS)
+        page.keyboard.press("Control+Enter")
+        again = page.get_by_role("alert").get_by_role("link", name="Sign in")
+        expect(page.get_by_role("alert").first).to_contain_text("What you typed is kept")
+        with page.expect_popup() as opened:
+            again.click()
+        sign_in(opened.value, "another password")
+        saved()
+        with catalogue.session() as session:
+            made = session.scalars(select(Decision)).one()
+            assert (made.segment_id, made.reviewer, made.action) == (first, "Amina", "correct")
+            assert _review(session.get_one(Segment, first)) == "the plain"
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_label("Password")).to_be_visible()
+
+
+def test_an_adjudicator_settles_what_two_disagree_on_with_the_keyboard_alone(
+    workspace: Workspace,
+    page: Any,
+    shown: Callable[[str], None],
+    saved: Callable[[], None],
+    catalogue: Catalogue,
+    add_segment: AddSegment,
+) -> None:
+    def decide(key: str, reviewer: str, text: str | None) -> None:
+        with catalogue.session() as session:
+            deciding.decide(
+                session,
+                reviewer=reviewer,
+                segment_id=key,
+                transcript_id=session.get_one(Segment, key).transcripts[0].id,
+                action="correct" if text else "reject",
+                text=text,
+                reason=None if text else "cut_off",
+                client_id=f"of {reviewer} on {key}",
+                double_share=1.0,
+            )
+
+    keys = [add_segment(f"text {n}", 4000 * n, 7900 - n + 4000 * n) for n in range(3)]
+    add_segment("nobody has decided", 16_000, 17_000)
+    for key, first, second in zip(
+        keys, ("the plain", "<b>la</b>", "one"), ("the plane", None, "two"), strict=True
+    ):
+        decide(key, "First", first)
+        decide(key, "Second", second)
+    press = page.keyboard.press
+    opinions = page.locator(".js-opinions li")
+    with running(create_app(workspace, Access(local="Judge"), double_share=1.0)) as url:
+        page.goto(url)
+        shown("nobody has decided")
+        expect(page.locator(".js-opinions")).to_be_hidden()
+        expect(page.locator(".js-count")).to_have_text("1 waiting, 3 to settle")
+        press("Alt+Shift+KeyF")
+        expect(page.locator(".js-only-conflicts")).to_contain_text("(3)")
+        page.get_by_label("only what reviewers disagree on").focus()
+        press("Space")
+        press("Enter")
+        shown("text 0")
+        expect(opinions.locator("p")).to_have_text(["the plain", "the plane"])
+        expect(opinions.locator("mark")).to_have_text(["plain", "plane"])
+        press("Alt+Shift+Digit2")
+        shown("text 1")
+        expect(opinions.locator("p")).to_have_text(["<b>la</b>", "Rejects it: Words cut off"])
+        press("Escape")
+        press("2")
+        shown("text 2")
+        opinions.get_by_role("button", name="Use").first.click()
+        page.keyboard.type(" and all")
+        press("Control+Enter")
+        expect(page.get_by_text("Nothing is left of what the filter wants.")).to_be_visible()
+        expect(page.locator(".js-count")).to_have_text("1 waiting")
+        saved()
+        press("z")
+        shown("text 2")
+        expect(opinions).to_have_count(2)
+        press("Alt+Shift+Digit1")
+        expect(page.get_by_text("Nothing is left of what the filter wants.")).to_be_visible()
+        saved()
+    with catalogue.session() as session:
+        made = session.scalars(select(Decision).filter_by(reviewer="Judge").order_by(Decision.id))
+        told = [
+            (
+                one.action,
+                one.adjudicates,
+                one.transcript_id and session.get_one(Transcript, one.transcript_id).text,
+            )
+            for one in made
+        ]
+    assert told == [
+        ("correct", True, "the plane"),
+        ("reject", True, None),
+        ("correct", True, "one and all"),
+        ("undo", False, None),
+        ("correct", True, "one"),
+    ]

@@ -3,9 +3,9 @@
 import pytest
 from sqlalchemy import insert
 
-from corpus.catalogue import Catalogue, Decision, Score, Segment, Transcript
+from corpus.catalogue import Catalogue, Decision, Recording, Score, Segment, Transcript
 from corpus.errors import UserError
-from review_app import order, queue
+from review_app import decisions, order, queue, standing
 
 from .conftest import AddSegment
 
@@ -14,7 +14,7 @@ def decide(catalogue: Catalogue, segment_id: str, action: str, **wish: object) -
     """Decide about the transcript that the queue would show."""
     with catalogue.session() as session:
         segment = session.get_one(Segment, segment_id)
-        shown = queue.shown_transcript(segment)
+        shown = standing.shown_transcript(segment)
         request = {
             "reviewer": "First",
             "segment_id": segment_id,
@@ -22,7 +22,7 @@ def decide(catalogue: Catalogue, segment_id: str, action: str, **wish: object) -
             "action": action,
             "client_id": f"{segment_id}/{action}/{wish.get('reviewer')}",
         }
-        return queue.decide(session, **(request | wish))
+        return decisions.decide(session, **(request | wish))
 
 
 def handed_out(catalogue: Catalogue, reviewer: str) -> list[str]:
@@ -31,7 +31,7 @@ def handed_out(catalogue: Catalogue, reviewer: str) -> list[str]:
     list(order.refresh(catalogue))
     with catalogue.session() as session:
         while (segment := queue.next_segment(session, reviewer, held)) is not None:
-            shown = queue.shown_transcript(segment)
+            shown = standing.shown_transcript(segment)
             texts.append(shown.text if shown else "")
             held.append(segment.id)
         assert queue.count_waiting(session) == len(texts)
@@ -59,6 +59,25 @@ def test_borderline_segments_come_first_longest_first_then_the_least_sure(
         "not judged and unsure",
         "quite sure",
         "dropped",
+    ]
+
+
+def test_what_models_are_tested_on_comes_first_among_its_like(
+    catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    add_segment("kept, trained on", 0, 5000, verdict="keep")
+    tested = add_segment("kept, tested on", 5000, 6000, verdict="keep")
+    add_segment("borderline, trained on", 6000, 7000, verdict="review")
+    with catalogue.session() as session:
+        recording = session.get_one(Segment, tested).recording
+        columns = {c.name: getattr(recording, c.name) for c in Recording.__table__.columns}
+        session.add(Recording(**columns | {"id": "files:tested", "held_out": True}))
+        session.flush()
+        session.get_one(Segment, tested).recording_id = "files:tested"
+    assert handed_out(catalogue, "First") == [
+        "borderline, trained on",
+        "kept, tested on",
+        "kept, trained on",
     ]
 
 
@@ -149,7 +168,7 @@ def test_a_client_id_of_another_decision_is_a_conflict(
 ) -> None:
     one, two = add_segment("one", 0, 1000), add_segment("two", 1000, 2000)
     decide(catalogue, one, "accept", client_id="browser-0001")
-    with pytest.raises(queue.Conflict, match="another decision"):
+    with pytest.raises(standing.Conflict, match="another decision"):
         decide(catalogue, two, "accept", client_id="browser-0001")
 
 
@@ -158,7 +177,7 @@ def test_the_second_reviewer_of_a_segment_gets_a_conflict_that_names_the_first(
 ) -> None:
     key = add_segment("once")
     decide(catalogue, key, "accept", reviewer="Second")
-    with pytest.raises(queue.Conflict, match="Second has already decided"):
+    with pytest.raises(standing.Conflict, match="Second has already decided"):
         decide(catalogue, key, "correct", text="twice")
     assert len(transcripts(catalogue, key)) == 2
 
@@ -191,34 +210,6 @@ def test_a_segment_without_any_transcript_can_be_typed_but_not_accepted(
     assert decide(catalogue, key, "correct", text="from scratch").before is None
 
 
-def test_progress_counts_each_reviewers_decisions_and_minutes(
-    catalogue: Catalogue, add_segment: AddSegment
-) -> None:
-    one, two = add_segment("one", 0, 3000), add_segment("two", 3000, 9000)
-    decide(catalogue, one, "accept")
-    decide(catalogue, two, "skip")
-    decide(catalogue, two, "reject", reason="no_speech", reviewer="Second")
-    with catalogue.session() as session:
-        assert queue.progress(session) == [
-            {
-                "reviewer": "First",
-                "accept": 1,
-                "correct": 0,
-                "reject": 0,
-                "skip": 1,
-                "minutes": 0.05,
-            },
-            {
-                "reviewer": "Second",
-                "accept": 0,
-                "correct": 0,
-                "reject": 1,
-                "skip": 0,
-                "minutes": 0.1,
-            },
-        ]
-
-
 def test_the_first_of_ten_thousand_segments_is_the_borderline_one(
     catalogue: Catalogue, add_segment: AddSegment
 ) -> None:
@@ -249,3 +240,30 @@ def test_the_first_of_ten_thousand_segments_is_the_borderline_one(
         assert queue.count_waiting(session) == 10_001
     assert segment is not None
     assert segment.id == "files:tone@0-1000"
+
+
+@pytest.mark.parametrize("near", [0, 1, 2, 1000])
+def test_words_are_found_wherever_in_the_queue_they_are_the_first_of_it_first(
+    catalogue: Catalogue, add_segment: AddSegment, monkeypatch: pytest.MonkeyPatch, near: int
+) -> None:
+    monkeypatch.setattr(queue, "NEAR", near)
+    add_segment("a common word", 0, 4000)
+    add_segment("a common one", 4000, 7000)
+    add_segment("a rare and common word", 7000, 9000)
+    list(order.refresh(catalogue))
+    with catalogue.session() as session:
+        for words, expected in (
+            ("common", 0),
+            ("one", 4000),
+            ("RARE", 7000),
+            ("absent", None),
+        ):
+            found = queue.next_segment(session, "First", (), queue.Filters(q=words))
+            assert (found and found.start_ms) == expected, words
+        skipped = queue.next_segment(session, "First", (), queue.Filters(q="rare"))
+        assert skipped is not None
+    decide(catalogue, skipped.id, "skip")
+    with catalogue.session() as session:
+        for words, expected in (("rare", 7000), ("one", 4000)):
+            found = queue.next_segment(session, "First", (), queue.Filters(q=words))
+            assert (found and found.start_ms) == expected, words

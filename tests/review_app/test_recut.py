@@ -37,7 +37,13 @@ def test_a_split_makes_two_to_be_decided_and_undo_brings_the_whole_back(
 ) -> None:
     whole = add_segment("one two", 0, 4000, verdict="keep")
     item = first(client)
-    body = {"segment_id": whole, "version": item["version"], "at_ms": 1500, "texts": ["one", "two"]}
+    body = {
+        "segment_id": whole,
+        "version": item["version"],
+        "at_ms": 1500,
+        "texts": ["one", "two"],
+        "client_id": "the first cut",
+    }
     parts = client.post("/api/v1/split", json=body).json()["items"]
     assert [(one["start_ms"], one["end_ms"], one["text"]) for one in parts] == [
         (0, 1500, "one"),
@@ -54,7 +60,7 @@ def test_a_split_makes_two_to_be_decided_and_undo_brings_the_whole_back(
     assert (again["segment_id"], again["text"]) == (whole, "one two")
     assert ids(catalogue) == [whole]
     assert client.get("/api/v1/next").json()["waiting"] == 1
-    body["version"] = again["version"]
+    body |= {"version": again["version"], "client_id": "the second cut"}
     assert len(client.post("/api/v1/split", json=body).json()["items"]) == 2
 
 
@@ -62,7 +68,7 @@ def test_what_came_of_a_split_and_is_decided_stays(
     client: TestClient, catalogue: Catalogue, add_segment: AddSegment
 ) -> None:
     whole = add_segment("one two", 0, 4000)
-    body = {"segment_id": whole, "at_ms": 1500, "texts": ["one", "two"]}
+    body = {"segment_id": whole, "at_ms": 1500, "texts": ["one", "two"], "client_id": "the cut."}
     parts = client.post("/api/v1/split", json=body).json()["items"]
     assert accept(client, parts[0]).status_code == 200
     assert client.post("/api/v1/undo").json()["item"]["segment_id"] == parts[0]["segment_id"]
@@ -73,10 +79,12 @@ def test_a_merge_joins_the_texts_of_two(
     client: TestClient, catalogue: Catalogue, add_segment: AddSegment
 ) -> None:
     one, two = add_segment("one", 0, 4000), add_segment("two", 4200, 6000)
-    (whole,) = client.post("/api/v1/merge", json={"segment_id": one}).json()["items"]
+    body = {"segment_id": one, "client_id": "the merge"}
+    (whole,) = client.post("/api/v1/merge", json=body).json()["items"]
     assert (whole["text"], whole["start_ms"], whole["end_ms"]) == ("one two", 0, 6000)
     assert ids(catalogue) == [whole["segment_id"]]
-    assert client.post("/api/v1/merge", json=whole).status_code == 422  # there is no next one
+    further = {"segment_id": whole["segment_id"], "client_id": "another merge"}
+    assert client.post("/api/v1/merge", json=further).status_code == 422  # there is no next one
     assert client.post("/api/v1/undo").json()["item"]["segment_id"] == one
     assert ids(catalogue) == [one, two]
 
@@ -103,7 +111,7 @@ def test_bounds_that_make_no_segment_are_refused_and_change_nothing(
     item = first(client)
     for start, end in ((4000, 1000), (-5, 4000), (1000, 20_001), (1000, 1050)):
         assert accept(client, item, start_ms=start, end_ms=end).status_code == 422
-    body = {"segment_id": key, "at_ms": 2000, "texts": ["one", " "]}
+    body = {"segment_id": key, "at_ms": 2000, "texts": ["one", " "], "client_id": "the cut."}
     assert client.post("/api/v1/split", json=body).status_code == 422
     body |= {"at_ms": 5000, "texts": ["one", "two"]}
     assert client.post("/api/v1/split", json=body).status_code == 422

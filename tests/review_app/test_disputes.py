@@ -1,0 +1,267 @@
+"""What two reviewers disagree on goes to an adjudicator, and to nobody else."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from corpus.catalogue import Catalogue, Decision, Segment
+from corpus.evidence import read_all
+from corpus.thresholds import read_thresholds
+from corpus.verdict import apply_verdicts
+from corpus.workspace import Workspace
+from review_app import accounts
+from review_app.accounts import Role
+from review_app.agreement import agreement, read_pairs
+from review_app.app import create_app
+from review_app.auth import Access
+
+from .conftest import AddSegment
+
+PEOPLE: dict[str, Role] = {"First": "reviewer", "Second": "reviewer", "Judge": "adjudicator"}
+
+Clients = dict[str, TestClient]
+Decide = Callable[..., Any]
+
+
+@pytest.fixture
+def clients(workspace: Workspace, catalogue: Catalogue) -> Iterator[Clients]:
+    """Clients of two reviewers and an adjudicator; every segment is to be decided by two."""
+    with catalogue.session() as session:
+        for name, role in PEOPLE.items():
+            accounts.add(session, name, role, None)
+    access = Access(header="X-User", proxies=(ip_network("127.0.0.0/8"),))
+    app = create_app(workspace, access, double_share=1.0)
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(
+                TestClient(
+                    app,
+                    base_url="http://127.0.0.1:7860",
+                    headers={"X-Requested-With": "test", "X-User": name},
+                    client=("127.0.0.1", 9),
+                )
+            )
+            for name in PEOPLE
+        }
+
+
+@pytest.fixture
+def decide(clients: Clients) -> Decide:
+    """Decide a segment as somebody who has just opened it."""
+    count = iter(range(1000))
+
+    def made(name: str, key: str, action: str = "correct", **wish: object) -> Any:
+        item = opened(clients[name], key)
+        body = {
+            "segment_id": key,
+            "transcript_id": item["transcript_id"],
+            "version": item["version"],
+            "action": action,
+            "client_id": f"request {next(count)}",
+        }
+        return clients[name].post("/api/v1/decide", json=body | wish)
+
+    return made
+
+
+def opened(client: TestClient, key: str) -> Any:
+    return client.get(f"/api/v1/segments/{key}").json()["item"]
+
+
+def following(client: TestClient, **filters: str) -> tuple[str | None, int, int]:
+    found = client.get("/api/v1/next", params=filters).json()
+    key = found["item"] and found["item"]["segment_id"]
+    if key:
+        client.post("/api/v1/release", json={"leases": [found["item"]["lease"]]})
+    return key, found["waiting"], found["conflicts"]
+
+
+def undo(client: TestClient) -> Any:
+    """Take back one's last decision, and leave its segment to others."""
+    item = client.post("/api/v1/undo").json()["item"]
+    client.post("/api/v1/release", json={"leases": [item["lease"]]})
+    return item
+
+
+def holds(catalogue: Catalogue, key: str) -> tuple[str | None, bool]:
+    """The text that is believed, and whether it is disputed."""
+    (found,) = (one for one in read_all(catalogue, "") if one.id == key)
+    assert found.decided is not None
+    texts = {text.id: text.text for text in found.texts}
+    return texts.get(found.decided[2] or 0), found.disputed
+
+
+def test_an_adjudicator_settles_what_two_differ_on_and_can_take_that_back(
+    clients: Clients, catalogue: Catalogue, add_segment: AddSegment, decide: Decide
+) -> None:
+    key = add_segment("the plane", verdict="review")
+    other = add_segment("agreed", 2000, 3000, verdict="review")
+    for name, text in (("First", "the plain"), ("Second", "the planes")):
+        assert decide(name, key, text=text).status_code == 200
+        assert decide(name, other, text="Agreed!").status_code == 200
+    judge = clients["Judge"]
+    assert following(judge) == (None, 0, 1)
+    assert following(judge, conflicts="1") == (key, 0, 1)
+    (told,) = judge.get("/api/v1/conflicts").json()
+    assert told["segment_id"] == key
+    assert [(one["reviewer"], one["after"]) for one in told["opinions"]] == [
+        ("First", "the plain"),
+        ("Second", "the planes"),
+    ]
+    item = opened(judge, key)
+    assert item["opinions"] == told["opinions"]
+    assert (item["text"], item["others"]) == ("the plane", [])
+
+    reply = decide("Judge", key, text="the planes", filters={"conflicts": True})
+    assert (reply.status_code, reply.json()["item"], reply.json()["conflicts"]) == (200, None, 0)
+    assert holds(catalogue, key) == ("the planes", False)
+    with catalogue.session() as session:
+        made = session.get_one(Segment, key).decisions
+        assert [one.adjudicates for one in made] == [False, False, True]
+        found = agreement(read_pairs(session))
+        assert (found.segments, found.settled, found.settled_by_either) == (2, 1, 0)
+        assert found.exact == 0.5
+    assert decide("Judge", key, text="changed my mind").status_code == 409
+
+    assert undo(judge)["opinions"] == told["opinions"]
+    assert following(judge, conflicts="1") == (key, 0, 1)
+    address = f"/api/v1/segments/{key}"
+    of_judge = judge.get(f"{address}/history").json()[2]
+    assert judge.post(f"{address}/revert", json={"decision_id": of_judge["id"]}).status_code == 200
+    assert holds(catalogue, key) == ("the planes", False)
+    assert following(judge, conflicts="1") == (None, 0, 0)
+    with catalogue.session() as session:
+        assert agreement(read_pairs(session)).settled == 1
+
+
+def test_one_who_keeps_and_one_who_rejects_disagree_and_a_reject_can_settle_it(
+    clients: Clients, catalogue: Catalogue, add_segment: AddSegment, decide: Decide
+) -> None:
+    key = add_segment("la la", verdict="review")
+    decide("First", key, "reject", reason="music_or_noise")
+    decide("Second", key, "accept")
+    assert holds(catalogue, key) == ("la la", True)
+    thresholds = read_thresholds("default")
+    assert apply_verdicts(catalogue, "default", thresholds, "en")["review"] == 1
+    item = opened(clients["Judge"], key)
+    assert item["reasons_in_words"] == [
+        "People have decided differently, and nobody has settled it yet "
+        "(an adjudicator has to settle it)"
+    ]
+    assert decide("Judge", key, "skip").status_code == 200
+    assert following(clients["Judge"], conflicts="1") == (key, 0, 1)
+    assert decide("Judge", key, "reject", reason="no_speech").status_code == 200
+    assert holds(catalogue, key) == (None, False)
+    assert apply_verdicts(catalogue, "default", thresholds, "en")["drop"] == 1
+
+
+def test_reviewers_see_and_settle_no_disagreement(
+    clients: Clients, catalogue: Catalogue, add_segment: AddSegment, decide: Decide
+) -> None:
+    key = add_segment("the plane", verdict="review")
+    decide("First", key, text="the plain")
+    thresholds = read_thresholds("default")
+    apply_verdicts(catalogue, "default", thresholds, "en")  # now it keeps what First typed
+    for name in ("Second", "Judge"):
+        item = opened(clients[name], key)
+        assert (item["text"], item["others"], item["history"]) == ("the plane", [], [])
+        clients[name].post("/api/v1/release", json={"leases": [item["lease"]]})
+        assert clients[name].get(f"/api/v1/segments/{key}/history").json() == []
+    decide("Second", key, text="the planes")
+    for name in ("First", "Second"):
+        assert following(clients[name], conflicts="1") == (None, 0, 0)
+        assert clients[name].get("/api/v1/conflicts").status_code == 403
+        item = opened(clients[name], key)
+        assert item["opinions"] == []
+        assert {row["reviewer"] for row in item["history"]} == {name}
+        clients[name].post("/api/v1/release", json={"leases": [item["lease"]]})
+        assert decide(name, key, text="my word is final").status_code == 409
+
+
+def test_an_adjudicator_may_settle_what_they_are_one_side_of_and_it_is_counted(
+    clients: Clients, catalogue: Catalogue, add_segment: AddSegment, decide: Decide
+) -> None:
+    key = add_segment("the plane", verdict="review")
+    assert following(clients["Judge"])[0] == key
+    decide("Judge", key, text="the plain")
+    decide("First", key, text="the planes")
+    assert decide("Judge", key, text="the plain").status_code == 200
+    assert holds(catalogue, key) == ("the plain", False)
+    with catalogue.session() as session:
+        found = agreement(read_pairs(session))
+    assert (found.settled, found.settled_by_either, found.exact) == (1, 1, 0.0)
+    # What is settled stays so when a reviewer takes their own back, and comes to nobody again.
+    undo(clients["First"])
+    undo(clients["Judge"])
+    decide("Second", key, text="the planes")
+    assert decide("Judge", key, text="the plane sails").status_code == 200
+    undo(clients["Second"])
+    assert [following(client)[0] for client in clients.values()] == [None] * 3
+
+
+def test_an_adjudicator_who_has_not_seen_the_second_opinion_does_not_settle_it(
+    clients: Clients, add_segment: AddSegment, decide: Decide
+) -> None:
+    key = add_segment("the plane", verdict="review")
+    decide("First", key, text="the plain")
+    before = opened(clients["Judge"], key)
+    clients["Judge"].post("/api/v1/release", json={"leases": [before["lease"]]})
+    decide("Second", key, text="the planes")
+    reply = decide("Judge", key, text="the plane", version=before["version"])
+    assert (reply.status_code, reply.json()["theirs"]["reviewer"]) == (409, "Second")
+
+
+def test_bounds_that_an_adjudicator_moves_settle_it_too(
+    clients: Clients, catalogue: Catalogue, add_segment: AddSegment, decide: Decide
+) -> None:
+    key = add_segment("the plane", 1000, 3000, verdict="review")
+    decide("First", key, text="the plain")
+    decide("Second", key, text="the planes")
+    assert decide("Judge", key, "accept", start_ms=900, end_ms=3000).status_code == 200
+    assert holds(catalogue, "files:tone@900-3000") == ("the plane", False)
+    assert [following(client)[0] for client in clients.values()] == [None] * 3
+    assert undo(clients["Judge"])["segment_id"] == key
+    assert following(clients["Judge"], conflicts="1")[0] == key
+
+
+def test_a_second_opinion_may_be_to_cut_the_segment_and_undo_brings_it_back_to_the_queue(
+    clients: Clients, add_segment: AddSegment, decide: Decide
+) -> None:
+    key = add_segment("one two", 0, 4000, verdict="review")
+    decide("First", key, "accept")
+    cut = {"segment_id": key, "at_ms": 1500, "texts": ["one", "two"], "client_id": "the cut."}
+    parts = clients["Second"].post("/api/v1/split", json=cut).json()["items"]
+    assert clients["Second"].post("/api/v1/split", json=cut).json()["items"] == parts
+    assert undo(clients["Second"])["segment_id"] == key
+    assert following(clients["Second"]) == (key, 1, 0)
+    assert clients["Second"].post("/api/v1/split", json=cut).status_code == 409
+
+
+def test_bounds_that_another_has_moved_on_since_are_not_put_back(
+    clients: Clients, catalogue: Catalogue, add_segment: AddSegment, decide: Decide
+) -> None:
+    key = add_segment("one", 1000, 3000, verdict="review")
+    decide("First", key, "accept", start_ms=900, end_ms=3000)
+    assert decide("Second", "files:tone@900-3000", "accept", start_ms=800, end_ms=3000).is_success
+    reply = clients["First"].post("/api/v1/undo")
+    assert (reply.status_code, "cut anew" in reply.json()["detail"]) == (409, True)
+    assert [one.id for one in read_all(catalogue, "")] == ["files:tone@800-3000"]
+
+
+def test_the_decision_of_who_reverts_keeps_the_bounds_that_it_takes_over(
+    client: TestClient, catalogue: Catalogue, add_segment: AddSegment
+) -> None:
+    old = add_segment("one", 1000, 3000)
+    body = {"segment_id": old, "transcript_id": 1, "action": "accept"}
+    moved = body | {"client_id": "the bounds", "start_ms": 900, "end_ms": 3100}
+    assert client.post("/api/v1/decide", json=moved).status_code == 200
+    address = "/api/v1/segments/files:tone@900-3100"
+    (row,) = client.get(f"{address}/history").json()
+    client.post(f"{address}/revert", json={"decision_id": row["id"]})
+    assert client.post("/api/v1/undo").json()["item"]["segment_id"] == old
+    with catalogue.session() as session:
+        assert session.get_one(Decision, row["id"]).undone_by is not None
