@@ -20,8 +20,7 @@ FIT_EXAMPLES = """Examples:
 
   train fit ws/datasets/v1 --model openai/whisper-large-v3 --batch-size 64 --micro-batch 8
 
-  train fit ws/datasets/v1 ws/datasets/cv --model openai/whisper-small --recipe large-v2 \\
-      --set temperature=2 --set noise=0.2
+  train fit ws/datasets/v1 ws/datasets/cv --config fit.toml --recipe large-v2 --set temperature=2
 
   torchrun --standalone --nproc-per-node 4 -m train fit ws/datasets/v1 --model openai/whisper-small
 """
