@@ -10,7 +10,8 @@ import pytest
 import typer
 
 ROOT = Path(__file__).parents[1]
-PROGRAMS = {"corpus", "train", "review_app", "torchrun", "deepspeed"}
+LAUNCHERS = {"torchrun", "deepspeed", "accelerate"}
+PROGRAMS = {"corpus", "train", "review_app", *LAUNCHERS}
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -35,7 +36,7 @@ def program(name: str) -> Any:
 def parse(line: str) -> None:
     """Parse a command line as its program would, without running it."""
     words = shlex.split(line.replace("...", ""))
-    if words[0] in {"torchrun", "deepspeed"}:
+    if words[0] in LAUNCHERS:
         words = words[words.index("train") :]
     command, arguments = program(words[0]), words[1:]
     while hasattr(command, "commands"):

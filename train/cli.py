@@ -20,8 +20,7 @@ FIT_EXAMPLES = """Examples:
 
   train fit ws/datasets/v1 --model openai/whisper-large-v3 --batch-size 64 --micro-batch 8
 
-  train fit ws/datasets/v1 ws/datasets/cv --model openai/whisper-small --recipe large-v2 \\
-      --set temperature=2 --set noise=0.2
+  train fit ws/datasets/v1 ws/datasets/cv --config fit.toml --recipe large-v2 --set temperature=2
 
   torchrun --standalone --nproc-per-node 4 -m train fit ws/datasets/v1 --model openai/whisper-small
 """
@@ -83,6 +82,8 @@ EXPORT_EXAMPLES = """Examples:
   train export ws/runs/v1-whisper-small --to ggml --output ggml-czech.bin
 
   train export ws/runs/v1-whisper-small --to hf --push me/whisper-small-czech
+
+  train export ws/runs/v1-whisper-small --to safetensors
 """
 
 LanguageTokenOption = Annotated[
@@ -487,7 +488,7 @@ def export(
         str,
         typer.Option(
             help="ct2 for faster-whisper and `corpus label`, hf for transformers and the Hub, "
-            "openai for openai/whisper, ggml for whisper.cpp."
+            "openai for openai/whisper, ggml for whisper.cpp; safetensors: a run's last checkpoint."
         ),
     ] = "ct2",
     output: Annotated[
@@ -510,21 +511,25 @@ def export(
     debug: DebugOption = False,
 ) -> None:
     """Write a run's model for another program, and read it again before success is told."""
-    if to not in ("ct2", "hf", "openai", "ggml"):
-        raise typer.BadParameter(
-            f"{to!r} is not known; known are ct2, hf, openai, ggml", param_hint="--to"
-        )
+    known = ("ct2", "hf", "openai", "ggml", "safetensors")
+    if to not in known:
+        raise typer.BadParameter(f"{to!r} is not known; known are {', '.join(known)}")
     if push and to != "hf":
         raise typer.BadParameter("uploads what --to hf writes; give that", param_hint="--push")
     from train.export import FORMATS, hf
     from train.export import export as export_model
+    from train.export.last_checkpoint import to_safetensors
 
-    path = export_model(run, to, output, quantization)
+    if to == "safetensors":
+        path = to_safetensors(run, output)
+        proof = "a model folder with the weights of the last checkpoint"
+    else:
+        path, proof = export_model(run, to, output, quantization), FORMATS[to].proof
     address = hf.push(path, push) if push else None
     if as_json:
         console.print_json({"output": str(path), "to": to, "address": address})
         return
-    print(f"{path}: {FORMATS[to].proof}")
+    print(f"{path}: {proof}")
     if to == "ct2":
         print(f"next: corpus label --model {path}")
     if address:

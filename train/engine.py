@@ -54,6 +54,11 @@ class Processes:
         """Whether this is the process that writes and reports."""
         return self.rank == 0
 
+    @property
+    def first_here(self) -> bool:
+        """Whether this is the first process on its machine."""
+        return os.environ.get("LOCAL_RANK", "0") == "0"
+
     def sum(self, *values: float) -> list[float]:
         """Each value summed over the processes."""
         if self.world == 1:

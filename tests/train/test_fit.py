@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from corpus.errors import UserError
 from train import model as models
 from train.config import FitConfig
+from train.export.last_checkpoint import to_safetensors
 from train.trainer import fit
 
 STEPS = 6
@@ -115,6 +116,30 @@ def test_every_stage_makes_the_steps_of_plain_torch(
     assert ours.keys() == theirs.keys()
     for name, weight in theirs.items():
         torch.testing.assert_close(ours[name], weight, rtol=1e-3, atol=1e-4)
+    assert_exported_is_the_result(tmp_path / "run")
+
+
+def assert_exported_is_the_result(run: Path) -> None:
+    """The last checkpoint, written as plain safetensors, is the model that the run ended with."""
+    folder = to_safetensors(str(run))
+    assert folder == run / f"step-{STEPS:08d}"
+    exported, result = (load_file(f / "model.safetensors") for f in (folder, run / "model"))
+    assert exported.keys() == result.keys()
+    assert all(torch.equal(exported[name], result[name]) for name in result)
+    with pytest.raises(UserError, match="exists"):
+        to_safetensors(str(run))
+
+
+@pytest.mark.parametrize("engine", ["plain", "zero2"])
+def test_a_checkpoint_is_written_as_plain_safetensors(
+    engine: str, request: pytest.FixtureRequest
+) -> None:
+    assert_exported_is_the_result(request.getfixturevalue(engine))
+
+
+def test_a_run_without_a_checkpoint_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no checkpoint"):
+        to_safetensors(str(tmp_path))
 
 
 def test_a_finished_training_leaves_no_process_group_to_crash_the_exit(zero2: Path) -> None:
@@ -132,6 +157,42 @@ def test_two_processes_make_the_steps_of_one(
     log, _ = process.communicate(timeout=300)
     assert process.returncode == 0, log
     assert f"DeepSpeedEngine, ZeRO stage {stage}, world size 2" in log
+    assert_equal_steps(run, plain)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "launcher",
+    [
+        ["deepspeed", "--num_gpus", "2", "--module"],
+        [
+            *("accelerate", "launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1"),
+            *("--mixed_precision", "no", "--dynamo_backend", "no", "-m"),
+        ],
+    ],
+    ids=["deepspeed", "accelerate"],
+)
+def test_other_launchers_make_the_same_steps(
+    launcher: list[str], plain: Path, tmp_path: Path, config: Callable[..., FitConfig]
+) -> None:
+    run = tmp_path / "run"
+    programs = Path(sys.executable).parent
+    _, *arguments = command(config(run, micro_batch=1))
+    done = subprocess.run(
+        [programs / launcher[0], *launcher[1:], *arguments],
+        env=os.environ
+        | {
+            "OMP_NUM_THREADS": "1",
+            "DS_ACCELERATOR": "cpu",
+            "PATH": f"{programs}:{os.environ['PATH']}",
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "DeepSpeedEngine, ZeRO stage 2, world size 2" in done.stdout
     assert_equal_steps(run, plain)
 
 

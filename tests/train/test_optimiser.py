@@ -225,8 +225,9 @@ def test_the_average_is_what_is_saved_and_it_survives_a_resume(
 
 
 def test_training_stops_when_dev_gets_no_better(run_fit: Callable[..., Path]) -> None:
-    # At such a rate nothing changes: the first evaluation stays the best.
+    # At such a rate nothing changes: no evaluation is better than the first. Of equals the last is
+    # kept, which has learnt more of what WER does not see.
     run = run_fit(steps=12, eval_every=1, learning_rate=1e-12, patience=2)
     record = json.loads((run / "run.json").read_text())
     assert record["steps"] == 3
-    assert record["best"]["step"] == 1
+    assert record["best"]["step"] == 3
