@@ -90,8 +90,12 @@ def compare(models: Sequence[str], datasets: Sequence[Path], how: Decoding) -> d
 
 def _labels(names: Sequence[str]) -> list[str]:
     """Short names of models, where they tell them apart."""
-    short = [Path(name).parent.name if Path(name).name == "model" else Path(name).name
-             for name in names]  # fmt: skip
+    short = [
+        (Path(name).parent if Path(name).name == "model" else Path(name)).name.removesuffix(
+            PREDICTIONS_SUFFIX
+        )
+        for name in names
+    ]
     return short if len(set(short)) == len(names) else list(names)
 
 
