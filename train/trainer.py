@@ -29,9 +29,9 @@ from corpus.pack import WINDOW_SECONDS
 from train import checkpoint, lora
 from train import model as models
 from train.augment import blank
-from train.average import Average
 from train.config import FitConfig, Plan
 from train.data import Data, open_data, open_dev, take_over
+from train.ema import Average
 from train.engine import Engine, Inputs, Processes, joined_processes, new_engine
 from train.evaluate import macro_wer, score
 from train.logs import Log

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from corpus.errors import UserError
 from train import model as models
-from train.average import Average
 from train.config import FitConfig
+from train.ema import Average
 from train.loss import WhisperLoss
 from train.optimiser import new_optimizer
 from train.trainer import fit, prepare
