@@ -65,7 +65,7 @@ def two(catalogue: Catalogue, add_recording: AddRecording) -> Catalogue:
     for name in ("talk", "other"):
         (segment,) = add_recording(name, [LABEL], channel_id=f"UC{name}", url=f"https://a.b/{name}")
         with catalogue.session() as session:
-            session.add(Decision(segment_id=segment, reviewer="Reviewer", action="reject"))
+            session.add(Decision(segment_id=segment, reviewer="Reviewer", action="skip"))
             session.add(Cue(recording_id=name, position=0, start_ms=0, end_ms=10, text="one"))
             for stage, item in (("build", name), ("label", segment)):
                 catalogue.record_failure(
