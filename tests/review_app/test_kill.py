@@ -16,7 +16,7 @@ from .conftest import AddSegment
 
 COMMAND = [sys.executable, "-m", "review_app", "--port", "0", "--json", "--workspace"]
 
-CLIENTS = 8
+CLIENTS = 20
 
 
 def start(workspace: Workspace) -> tuple[subprocess.Popen[str], str]:
@@ -31,7 +31,7 @@ def start(workspace: Workspace) -> tuple[subprocess.Popen[str], str]:
 def test_acknowledged_decisions_survive_a_kill_and_are_there_once(
     workspace: Workspace, catalogue: Catalogue, add_segment: AddSegment
 ) -> None:
-    keys = [add_segment(f"text {n}", n * 100, n * 100 + 100) for n in range(160)]
+    keys = [add_segment(f"text {n}", n * 100, n * 100 + 100) for n in range(200)]
     acknowledged: list[str] = []
     sent: list[dict[str, object]] = []
 
