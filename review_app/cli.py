@@ -34,7 +34,7 @@ EXAMPLES = """Examples:
 
   review_app --double-share 0.05
 
-  review_app user add amina --role admin
+  review_app user add NAME --role admin
 
   review_app --host 0.0.0.0 --public-url https://review.example.org
 
@@ -43,18 +43,18 @@ EXAMPLES = """Examples:
 
 ADD_EXAMPLES = """Examples:
 
-  review_app user add amina --role admin
+  review_app user add NAME --role admin
 
-  pwgen 16 1 | tee bilal.txt | review_app user add bilal
+  pwgen 16 1 | tee NAME.txt | review_app user add NAME
 """
 
 CHANGE_EXAMPLES = """Examples:
 
-  review_app user change bilal --role adjudicator
+  review_app user change NAME --role adjudicator
 
-  review_app user change bilal --password
+  review_app user change NAME --password
 
-  review_app user change bilal --disable
+  review_app user change NAME --disable
 """
 
 cli = console.new_app(ABOUT)

@@ -228,14 +228,14 @@ def test_a_delta_release_has_no_splits_and_says_how_to_take_it(tmp_path):
 
 class TestTheValidatedRest:
     def release(self, folder):
-        make_release(folder, [("ann", "1.mp3", "One sentence.", "2", "cs")], split="train")
-        make_release(folder, [("bob", "2.mp3", "Don't, please!", "2", "cs")], split="dev")
+        make_release(folder, [("one", "1.mp3", "One sentence.", "2", "cs")], split="train")
+        make_release(folder, [("two", "2.mp3", "Don't, please!", "2", "cs")], split="dev")
         make_release(folder, [("cid", "3.mp3", "Tested on.", "2", "cs")], split="test")
         rows = [
-            ("ann", "1.mp3", "One sentence.", "2", "cs"),
-            ("bob", "2.mp3", "Don't, please!", "2", "cs"),
+            ("one", "1.mp3", "One sentence.", "2", "cs"),
+            ("two", "2.mp3", "Don't, please!", "2", "cs"),
             ("cid", "3.mp3", "Tested on.", "2", "cs"),
-            ("ann", "4.mp3", "Another one.", "2", "cs"),
+            ("one", "4.mp3", "Another one.", "2", "cs"),
             ("eve", "5.mp3", "One sentence.", "2", "cs"),
             ("cid", "6.mp3", "Something else.", "2", "cs"),
             ("eve", "7.mp3", "Tested on.", "2", "cs"),
@@ -259,8 +259,8 @@ class TestTheValidatedRest:
         ]
 
     def test_marks_that_carry_the_vowels_tell_sentences_apart(self, tmp_path):
-        make_release(tmp_path, [("ann", "1.mp3", "दो", "2", "hi")], split="test")
-        rows = [("bob", "2.mp3", "दे", "2", "hi"), ("bob", "3.mp3", "दो!", "2", "hi")]
+        make_release(tmp_path, [("one", "1.mp3", "दो", "2", "hi")], split="test")
+        rows = [("two", "2.mp3", "दे", "2", "hi"), ("two", "3.mp3", "दो!", "2", "hi")]
         release = read_release(make_release(tmp_path, rows, split="validated"), validated_rest=True)
         assert [clip.path.stem for clip in release.clips] == ["1", "2"]
 
@@ -272,9 +272,9 @@ def test_a_sentence_is_left_out_just_when_its_words_are_held_out(
 ):
     written = data.draw(st.sampled_from([text, text.upper(), f"  {text}!", *held_out]))
     folder = tmp_path_factory.mktemp("cv")
-    rows = [("ann", f"{i}.mp3", known, "2", "en") for i, known in enumerate(held_out)]
+    rows = [("one", f"{i}.mp3", known, "2", "en") for i, known in enumerate(held_out)]
     make_release(folder, rows, split="test")
-    make_release(folder, [("bob", "new.mp3", written, "2", "en")], split="validated")
+    make_release(folder, [("two", "new.mp3", written, "2", "en")], split="validated")
     taken = [clip.path.stem for clip in read_release(folder, validated_rest=True).clips]
     assert ("new" not in taken) == (normalise(written) in map(normalise, held_out))
 
@@ -303,9 +303,9 @@ class TestSpontaneousSpeech:
     def release(self, tmp_path, **options):
         folder = tmp_path / "sps-corpus-5.0-2026-09-11-tw"
         rows = [
-            ("ann", 1, 4000, "Me [disfluency] pɛ [noise]", "train", ""),
-            ("ann", 2, 61000, "Ɛyɛ.", "train", "long-audio|speech-rate"),
-            ("bob", 3, 5000, "Ɛyɛ papa.", "dev", ""),
+            ("one", 1, 4000, "Me [disfluency] pɛ [noise]", "train", ""),
+            ("one", 2, 61000, "Ɛyɛ.", "train", "long-audio|speech-rate"),
+            ("two", 3, 5000, "Ɛyɛ papa.", "dev", ""),
             ("cid", 4, 5000, "Mepa wo kyɛw.", "test", ""),
             ("eve", 5, 5000, "Yoo [unclear].", "train", ""),
             ("eve", 6, 5000, "Not heard yet.", "unassigned", ""),

@@ -90,7 +90,11 @@ def main() -> None:
                 )
                 _decide(lecture)
                 busy = _busy(Path(place, "busy"))
-                places = (english, arabic, chinese, lecture, busy)
+                disputed = _workspace(
+                    Path(place, "disputed"), "en", "A lecture on rivers", LECTURE, [None] * 9
+                )
+                _differ(disputed)
+                places = (english, arabic, chinese, lecture, busy, disputed)
                 _pictures(chromium, *places, theme, folder)
 
 
@@ -101,6 +105,7 @@ def _pictures(
     chinese: Workspace,
     lecture: Workspace,
     busy: Workspace,
+    disputed: Workspace,
     theme: str,
     folder: Path,
 ) -> None:
@@ -179,8 +184,17 @@ def _pictures(
         page.wait_for_function("document.querySelectorAll('.vega-embed svg').length === 3")
         page.wait_for_timeout(1000)  # they grow to their width
 
+    def disagreement(page: Any) -> None:
+        pause(page)
+        page.keyboard.press("f")
+        page.get_by_label("only what reviewers disagree on").check()
+        page.get_by_role("button", name="Show these").click()
+        page.wait_for_selector(".js-opinions:not([hidden])")
+        page.wait_for_timeout(1000)
+        pause(page)
+
     def sign_in(page: Any) -> None:
-        page.get_by_label("Name").fill("amina")
+        page.get_by_label("Name").fill("first")
 
     take("review", english, DESK, pause)
     take("bounds", english, DESK, move)
@@ -194,6 +208,7 @@ def _pictures(
     take("browse-phone", lecture, PHONE, browse)
     take("statistics", busy, WALL, statistics)
     take("sign-in", english, DESK, sign_in, Access())
+    take("disagreement", disputed, DESK, disagreement, Access(local="Third"))
     take("conflict", english, DESK, conflict)
 
 
@@ -246,10 +261,10 @@ def _workspace(
 def _decide(workspace: Workspace) -> None:
     """Two people have decided some segments of the lecture."""
     wishes: list[tuple[str, str, dict[str, str]]] = [
-        ("Amina", "correct", {"text": "in summer it is a quarter of this"}),
-        ("Amina", "accept", {}),
-        ("Tomáš", "accept", {}),
-        ("Tomáš", "reject", {"reason": "music_or_noise"}),
+        ("First", "correct", {"text": "in summer it is a quarter of this"}),
+        ("First", "accept", {}),
+        ("Third", "accept", {}),
+        ("Third", "reject", {"reason": "music_or_noise"}),
     ]
     with Catalogue(workspace.catalogue_url).session() as session:
         segments = list(session.scalars(select(Segment).order_by(Segment.start_ms)))
@@ -265,6 +280,26 @@ def _decide(workspace: Workspace) -> None:
             )
 
 
+def _differ(workspace: Workspace) -> None:
+    """Two people have decided the same segment differently."""
+    with Catalogue(workspace.catalogue_url).session() as session:
+        segment = session.scalars(select(Segment).order_by(Segment.start_ms)).all()[3]
+        for reviewer, text in (
+            ("First", "what you see is the mouth"),
+            ("Second", "what you sea here is the mouth"),
+        ):
+            decisions.decide(
+                session,
+                reviewer=reviewer,
+                segment_id=segment.id,
+                transcript_id=segment.transcripts[0].id,
+                action="correct",
+                text=LECTURE[3].replace("what you see here is the mouth", text),
+                client_id=f"{reviewer}-{segment.id}",
+                double_share=1.0,
+            )
+
+
 def _busy(root: Path) -> Workspace:
     """A workspace that three people have reviewed some weeks in, without sound."""
     workspace = init_workspace(root, "en")
@@ -273,7 +308,7 @@ def _busy(root: Path) -> Workspace:
     first = datetime(2026, 3, 2, 9, tzinfo=UTC)
     with catalogue.session() as session:
         for number, made in enumerate(session.scalars(select(Decision).order_by(Decision.id))):
-            made.reviewer = ("Amina", "Nadia", "Tomáš")[number**2 % 7 % 3]
+            made.reviewer = ("First", "Second", "Third")[number**2 % 7 % 3]
             made.made_at = first + timedelta(days=math.isqrt(number // 3), seconds=number)
             if number % 23 == 0:
                 made.action, made.reason, made.transcript_id = "reject", "bad_audio", None

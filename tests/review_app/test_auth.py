@@ -145,14 +145,14 @@ def test_guessing_is_slowed_for_the_name_and_nobody_else(
 def test_who_fails_again_and_again_waits_longer_up_to_a_limit(pauses: list[float]) -> None:
     throttle, at, before = Throttle(), 0.0, 0.0
     for pause in pauses:
-        at += throttle.wait("amina", at) + pause
-        throttle.failed("amina", at)
-        wait = throttle.wait("amina", at)
+        at += throttle.wait("first", at) + pause
+        throttle.failed("first", at)
+        wait = throttle.wait("first", at)
         assert before <= wait + 1e-9 <= LONGEST_WAIT + 1e-6
         before = wait
     assert (before > 0) == (len(pauses) >= auth.FREE_FAILURES)
-    throttle.passed("amina")
-    assert throttle.wait("amina", at) == 0
+    throttle.passed("first")
+    assert throttle.wait("first", at) == 0
 
 
 def test_what_the_throttle_remembers_is_bounded() -> None:
@@ -278,7 +278,7 @@ def test_a_proxys_header_is_believed_from_the_proxy_alone(
             assert client.get(path, headers=headers).status_code in (403, 404)
 
 
-@pytest.mark.parametrize("name", ["", " amina", "a\nb", "x" * 101])
+@pytest.mark.parametrize("name", ["", " first", "a\nb", "x" * 101])
 def test_a_name_that_cannot_be_typed_or_read_is_refused(catalogue: Catalogue, name: str) -> None:
     with catalogue.session() as session, pytest.raises(UserError, match="is no name"):
         accounts.add(session, name, "reviewer", PASSWORD)
@@ -287,7 +287,7 @@ def test_a_name_that_cannot_be_typed_or_read_is_refused(catalogue: Catalogue, na
 def test_a_short_password_and_a_taken_name_are_refused(people: Catalogue) -> None:
     with people.session() as session:
         with pytest.raises(UserError, match="too short"):
-            accounts.add(session, "amina", "reviewer", "short")
+            accounts.add(session, "first", "reviewer", "short")
         with pytest.raises(UserError, match="has an account already"):
             accounts.add(session, "admin", "reviewer", PASSWORD)
 
@@ -296,7 +296,7 @@ def test_an_account_without_a_password_cannot_sign_in_with_any(
     catalogue: Catalogue, open_client: OpenClient
 ) -> None:
     with catalogue.session() as session:
-        accounts.add(session, "amina", "reviewer", None)
+        accounts.add(session, "first", "reviewer", None)
     client = open_client()
     for password in ("", "None", PASSWORD):
-        assert sign_in(client, "amina", password).status_code == 401
+        assert sign_in(client, "first", password).status_code == 401

@@ -83,16 +83,16 @@ def test_it_tells_its_address_serves_and_stops_on_interrupt(workspace: Workspace
 def test_accounts_are_made_changed_and_listed_and_then_people_sign_in(workspace: Workspace) -> None:
     where = ("--workspace", str(workspace.root))
     typed = "a long password\n"
-    assert run("user", "add", "amina", *where, "--role", "admin", typed=typed).returncode == 0
-    assert run("user", "add", "bilal", *where, "--no-password").returncode == 0
-    assert run("user", "change", "bilal", *where, "--role", "adjudicator").returncode == 0
-    assert run("user", "change", "bilal", *where, "--disable").returncode == 0
+    assert run("user", "add", "first", *where, "--role", "admin", typed=typed).returncode == 0
+    assert run("user", "add", "second", *where, "--no-password").returncode == 0
+    assert run("user", "change", "second", *where, "--role", "adjudicator").returncode == 0
+    assert run("user", "change", "second", *where, "--disable").returncode == 0
     listed = json.loads(run("user", "list", *where, "--json").stdout)
     assert [(one["name"], one["role"], one["disabled"]) for one in listed] == [
-        ("amina", "admin", False),
-        ("bilal", "adjudicator", True),
+        ("first", "admin", False),
+        ("second", "adjudicator", True),
     ]
-    refused = run(*where, "--reviewer", "amina")
+    refused = run(*where, "--reviewer", "first")
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
     assert "people sign in here" in refused.stderr
 
@@ -100,7 +100,7 @@ def test_accounts_are_made_changed_and_listed_and_then_people_sign_in(workspace:
 @pytest.mark.parametrize(
     ("arguments", "typed", "told"),
     [
-        (["add", "amina"], "short\n", "too short"),
+        (["add", "first"], "short\n", "too short"),
         (["add", " "], "a long password\n", "is no name"),
         (["change", "nobody", "--role", "admin"], "", "has no account"),
         (["change", "nobody"], "", "nothing to change"),
@@ -127,7 +127,7 @@ def test_options_that_do_not_fit_are_one_line(
     workspace: Workspace, catalogue: Catalogue, arguments: list[str], told: str
 ) -> None:
     with catalogue.session() as session:
-        accounts.add(session, "amina", "admin", None)
+        accounts.add(session, "first", "admin", None)
     result = run("--workspace", str(workspace.root), *arguments)
     assert (result.returncode, result.stderr.count("\n")) == (1, 1)
     assert told in result.stderr

@@ -847,10 +847,10 @@ def test_people_sign_in_and_what_is_typed_outlives_being_signed_out(
     first = add_segment("the plane", 0, 9000)
     second = add_segment("the delta", 9000, 14_000)
     with catalogue.session() as session:
-        accounts.add(session, "Amina", "reviewer", "a long password")
+        accounts.add(session, "First", "reviewer", "a long password")
 
     def sign_in(tab: Any, password: str) -> None:
-        tab.get_by_label("Name").fill("Amina")
+        tab.get_by_label("Name").fill("First")
         tab.get_by_label("Password").fill(password)
         tab.keyboard.press("Enter")
 
@@ -861,13 +861,13 @@ def test_people_sign_in_and_what_is_typed_outlives_being_signed_out(
         page.goto(f"{url}/#segment={quote(second)}")
         sign_in(page, "a long password")
         shown("the delta")  # the link has led there
-        expect(page.locator(".js-name")).to_have_text("Amina")
+        expect(page.locator(".js-name")).to_have_text("First")
         page.goto(url)
         shown("the plane")
         page.locator(".js-text").fill("the plain")
 
         with catalogue.session() as session:
-            accounts.change(session, "Amina", password="another password")
+            accounts.change(session, "First", password="another password")
         page.wait_for_timeout(1000 * auth.KNOWN_SECONDS)
         page.keyboard.press("Control+Enter")
         again = page.get_by_role("alert").get_by_role("link", name="Sign in")
@@ -878,7 +878,7 @@ def test_people_sign_in_and_what_is_typed_outlives_being_signed_out(
         saved()
         with catalogue.session() as session:
             made = session.scalars(select(Decision)).one()
-            assert (made.segment_id, made.reviewer, made.action) == (first, "Amina", "correct")
+            assert (made.segment_id, made.reviewer, made.action) == (first, "First", "correct")
             assert _review(session.get_one(Segment, first)) == "the plain"
         page.get_by_role("button", name="Sign out").click()
         expect(page.get_by_label("Password")).to_be_visible()
