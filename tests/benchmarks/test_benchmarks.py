@@ -11,6 +11,7 @@ import pytest
 from benchmarks.__main__ import find_benchmarks, main, summary
 from benchmarks.decoding import write_talk
 from benchmarks.packing import next_fit, sample_durations
+from benchmarks.review import CHROMIUM
 from corpus.audio import decode
 from corpus.pack import Piece
 
@@ -166,7 +167,8 @@ def test_building_reports_itself_beside_bare_work_and_two_workers(capsys):
 
 
 @pytest.mark.slow  # it makes ten minutes of sound eight times, and waits as people do
-def test_reviewing_is_timed_with_others_at_work_and_beside_gradio(capsys, chromium):
+@pytest.mark.skipif(not Path(CHROMIUM).exists(), reason="no browser: install the package chromium")
+def test_reviewing_is_timed_with_others_at_work_and_beside_gradio(capsys):
     few = ["--segments", "300", "--clients", "2", "--decisions", "2", "--visits", "1"]
     assert main(["review", *few, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
