@@ -88,7 +88,7 @@ def assign_splits(
     warnings = []
     for split in wanted:
         if not held[split] and len(free) > 1:
-            smallest = min(free, key=lambda group: free[group])
+            smallest = min((group for group in order if group in free), key=free.__getitem__)
             if free[smallest] <= MAX_LAST_RESORT_SHARE * total:
                 hold_out(smallest, split)
         if not held[split]:
