@@ -227,16 +227,16 @@ def unlabelled(workspace: Workspace, catalogue: Catalogue) -> Workspace:
 
 @pytest.mark.timeout(2400)
 @pytest.mark.skipif(not MODEL.is_dir(), reason="demo/model, the small Whisper, is absent")
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "database", "kills"),
     [
-        ([], "sqlite", 3),
-        pytest.param([], "sqlite", 20, marks=pytest.mark.slow),
-        pytest.param(["--workers", "2"], "sqlite", 20, marks=pytest.mark.slow),
-        pytest.param(["--engine", "ray", "--workers", "2"], "sqlite", 20, marks=pytest.mark.slow),
-        pytest.param(["--engine", "ray", "--workers", "2"], "postgres", 8, marks=pytest.mark.slow),
+        ([], "sqlite", 20),
+        (["--workers", "2"], "sqlite", 20),
+        (["--engine", "ray", "--workers", "2"], "sqlite", 20),
+        (["--engine", "ray", "--workers", "2"], "postgres", 8),
     ],
-    ids=["a-few", "here", "processes", "ray", "ray-postgres"],
+    ids=["here", "processes", "ray", "ray-postgres"],
 )
 def test_a_labelling_killed_at_random_moments_misses_nothing_and_doubles_nothing(
     options: list[str],
