@@ -83,7 +83,6 @@ def _no_collections() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
-            gc.freeze()  # nor afterwards
             gc.enable()
 
 
