@@ -21,7 +21,6 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI, Form, Request
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import URL
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -117,7 +116,7 @@ class Throttle:
 class OnlyKnown:
     """ASGI middleware: notes who makes a request, and refuses those whom `identify` cannot tell."""
 
-    def __init__(self, app: ASGIApp, identify: Identify, refuse: Callable[[URL], Response]) -> None:
+    def __init__(self, app: ASGIApp, identify: Identify, refuse: Callable[[str], Response]) -> None:
         self.app = app
         self.identify = identify
         self.refuse = refuse
@@ -128,10 +127,12 @@ class OnlyKnown:
             await self.app(scope, receive, send)
             return
         connection = HTTPConnection(scope)
-        open_to_all = connection.url.path == SIGN_IN
+        # Not the path of `connection.url`, into which a request can write by its Host header.
+        path = scope["path"]
+        open_to_all = path == SIGN_IN
         person = None if open_to_all else await run_in_threadpool(self.identify, connection)
         if person is None and not open_to_all:
-            await self.refuse(connection.url)(scope, receive, send)
+            await self.refuse(path)(scope, receive, send)
             return
         connection.state.person = person
         await self.app(scope, receive, send)
@@ -257,12 +258,12 @@ def _add_sign_in(app: FastAPI, catalogue: Catalogue) -> None:
         return RedirectResponse(SIGN_IN, 303)
 
 
-def _not_signed_in(url: URL) -> Response:
+def _not_signed_in(path: str) -> Response:
     # The browser takes the part after # along, which links to a segment have.
-    return RedirectResponse(SIGN_IN, 303) if url.path == "/" else _refused("sign in first", 401)
+    return RedirectResponse(SIGN_IN, 303) if path == "/" else _refused("sign in first", 401)
 
 
-def _no_account(_: URL) -> Response:
+def _no_account(_: str) -> Response:
     return _refused("the proxy named nobody who has an account here", 403)
 
 

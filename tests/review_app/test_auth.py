@@ -90,6 +90,16 @@ def test_nobody_unknown_gets_anything_but_the_page_to_sign_in(
     assert client.get("/sign-in").status_code == 200
 
 
+@pytest.mark.parametrize("host", ["review.example/sign-in?", "review.example/sign-in#", "a@b/"])
+def test_a_name_of_the_server_that_looks_like_a_path_opens_nothing(
+    people: Catalogue, open_client: OpenClient, add_segment: AddSegment, host: str
+) -> None:
+    key = add_segment("the plane")
+    for path in (f"/media/{key}", "/api/v1/session", "/config"):
+        answer = open_client().get(path, headers={"Host": host})
+        assert answer.status_code in (400, 401)
+
+
 def test_a_reviewer_signs_in_decides_in_their_own_name_and_signs_out(
     people: Catalogue, open_client: OpenClient, add_segment: AddSegment
 ) -> None:
