@@ -1,5 +1,6 @@
 """The Hugging Face Hub: what is uploaded to it, and only when asked."""
 
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -25,10 +26,9 @@ def push(folder: Path, repository: str, kind: Literal["model", "dataset"]) -> st
         made = api.create_repo(repository, repo_type=kind, private=True, exist_ok=True)
         api.upload_folder(repo_id=made.repo_id, repo_type=kind, folder_path=folder)
     except Exception as error:  # errors of HTTP, of names, of log-in: they share no other base
-        by_hand = f"hf upload {repository} {folder} . --repo-type {kind} --private"
-        raise UserError(
-            f"{repository}: not uploaded ({_reason(error)}); `hf auth login`, then `{by_hand}`"
-        ) from error
+        words = ["hf", "upload", repository, str(folder), ".", "--repo-type", kind, "--private"]
+        told = f"not uploaded ({_reason(error)}); `hf auth login`, then `{shlex.join(words)}`"
+        raise UserError(f"{repository}: {told}") from error
     return str(made)
 
 
