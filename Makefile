@@ -21,8 +21,10 @@ endif
 demo: .venv/.ready
 	$(BIN)/python -m demo
 
+# Files are shared out over processes; each holds torch, so many cores do not mean many of them.
 test: .venv/.ready chromium postgresql
-	$(BIN)/python -m pytest -m "not slow and not network"
+	$(BIN)/python -m pytest -m "not slow and not network" \
+		--numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-slow: .venv/.ready chromium postgresql
 	$(BIN)/python -m pytest -m "slow and not network"

@@ -59,6 +59,11 @@ def workers_of(space: Workspace, engine: str | None, workers: int | None) -> "Wo
     return Workers(engine or config.name, workers or config.workers)
 
 
+def folder_or_name(space: Workspace, name: str) -> str:
+    """A folder of the workspace or elsewhere on this machine, else a name of the Hub."""
+    return str(space.path(name)) if space.path(name).is_dir() else name
+
+
 def tell(
     counts: "Counts", what: str, as_json: bool, words: tuple[str, str] = ("done", "failed")
 ) -> None:

@@ -2,77 +2,36 @@
 
 A release's clips stay where they are, and its lists tell all that the catalogue needs, so nothing
 is decoded here: `corpus build` looks at the audio. Clips of other data sets come as bytes of any
-format and become FLAC in the workspace. Rows go into the tables thousands at a time.
+format and become FLAC in the workspace.
 """
 
 import contextlib
 import gc
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
-from sqlalchemy import func, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
-from corpus import audio, console, conventions, engine
+from corpus import audio, console, engine
 from corpus.add import OWN
-from corpus.catalogue import (
-    Catalogue,
-    Cue,
-    Failure,
-    Recording,
-    Segment,
-    Transcript,
-    now,
-    segment_id,
-)
-from corpus.collect import Removed, file_sha256, removed_items
+from corpus.catalogue import Catalogue, Recording
+from corpus.collect import file_sha256
 from corpus.errors import ItemError, UserError
-from corpus.segment import MAX_SECONDS
+from corpus.intake import Arrival, Terms, take, tell_conventions
 from corpus.sources import archive, common_voice, fleurs, hf, licences, mdc
 from corpus.sources.release import Clip, Release
 from corpus.text import base_language, clean_transcript, is_language_code
 from corpus.workspace import Workspace
-
-Item = TypeVar("Item")
 
 LISTED_ROWS = 5_000
 """Clips that one transaction takes where nothing is decoded."""
 DECODED_ROWS = 50
 """And where each is: a kill loses no more than this work."""
 
-SAMPLED_TEXTS = 20_000
-"""Of other sources, to compare with."""
-
 UNKNOWN_LICENCES = {"other", "unknown"}
 """What a card of the Hub says where it says nothing."""
-
-
-@dataclass(frozen=True)
-class Arrival:
-    """A recording as it will stand in the catalogue, and the text that came with it.
-
-    `columns` are those of the table of recordings.
-    """
-
-    columns: dict[str, Any]
-    text: str
-
-
-@dataclass(frozen=True)
-class _Terms:
-    """What holds for all clips of a release: source, origin of ids and speakers, licence."""
-
-    source: str
-    prefix: str
-    licence_raw: str
-    licence: str
-    redistributable: bool
-    attribution: str
-    stated_by: str = "release"
-    """Who says what the licence is: the release, the data set's card, or the user."""
 
 
 def import_common_voice(
@@ -107,7 +66,7 @@ def import_common_voice(
         with _collector_paused():
             release = common_voice.read_release(folder, validated_rest=validated_rest, other=other)
         _check_language(workspace, release.locale, release.locale, folder)
-        terms = _Terms(
+        terms = Terms(
             source=f"common-voice/{release.name}",
             prefix="common-voice",
             licence_raw="CC0 1.0",
@@ -148,7 +107,7 @@ def import_fleurs(
             for split, packed in fleurs.packed_audio(folder).items()
         }
         release = fleurs.read_fleurs(folder, unpacked, text_column=text_column)
-        terms = _Terms(
+        terms = Terms(
             source=f"fleurs/{locale}",
             prefix="fleurs",
             licence_raw="cc-by-4.0",
@@ -219,7 +178,7 @@ def import_hf(
             return arrival
 
         try:
-            counts = _take(catalogue, wanted(), identity, arrive, terms, rows=DECODED_ROWS)
+            counts = take(catalogue, wanted(), identity, arrive, terms, rows=DECODED_ROWS)
         finally:
             shutil.rmtree(_stage(workspace), ignore_errors=True)
         if left_out:
@@ -231,7 +190,7 @@ def import_hf(
                 "splits it by speakers"
             )
         if counts.done:
-            _tell_conventions(catalogue, terms.source, texts)
+            tell_conventions(catalogue, terms.source, texts)
         return counts
 
 
@@ -240,7 +199,7 @@ def _stage(workspace: Workspace) -> Path:
 
 
 def _hf_arrival(
-    workspace: Workspace, name: str, terms: _Terms, id: str, example: hf.Example
+    workspace: Workspace, name: str, terms: Terms, id: str, example: hf.Example
 ) -> Arrival:
     """Decode a row's audio into the workspace, and describe it as a recording."""
     if example.problem:
@@ -254,7 +213,7 @@ def _hf_arrival(
     finally:
         staged.unlink()
     columns = {
-        **_shared_columns(terms),
+        **terms.columns,
         "id": id,
         "title": f"{name}, {example.name}",
         "speaker": f"{terms.source}:{example.speaker}" if example.speaker else None,
@@ -277,7 +236,7 @@ def _check_card(workspace: Workspace, name: str, card: hf.Card) -> None:
         )
 
 
-def _hf_terms(name: str, given: str | None, card: hf.Card) -> _Terms:
+def _hf_terms(name: str, given: str | None, card: hf.Card) -> Terms:
     raw = given or card.licence
     identifier = licences.spdx(raw)
     if given and given != OWN and identifier is None:
@@ -287,7 +246,7 @@ def _hf_terms(name: str, given: str | None, card: hf.Card) -> _Terms:
     # Of a licence that is not known here nobody promises that clips may be passed on.
     known = identifier or raw
     source = f"hf/{name}"
-    return _Terms(
+    return Terms(
         source=source,
         prefix="hf",
         licence_raw=raw,
@@ -364,14 +323,14 @@ def _check_language(workspace: Workspace, spoken: str, locale: str, folder: Path
 
 
 def _take_release(
-    workspace: Workspace, catalogue: Catalogue, release: Release, terms: _Terms
+    workspace: Workspace, catalogue: Catalogue, release: Release, terms: Terms
 ) -> engine.Counts:
     """Take the clips of a release that lie in a folder; those of unknown length are decoded."""
     for note in release.notes:
         console.say(f"{release.name}: {note}")
     _tell_moved(catalogue, release, terms)
     inside = f"{workspace.root.resolve()}/"
-    shared = _shared_columns(terms)
+    shared = terms.columns
     language = workspace.config.language if terms.prefix == "fleurs" else None
 
     def identity(clip: Clip) -> str:
@@ -401,11 +360,11 @@ def _take_release(
     told = [clip for clip in release.clips if clip.duration_ms]
     untold = [clip for clip in release.clips if not clip.duration_ms]
     with _collector_paused():
-        listed = _take(catalogue, told, identity, arrive, terms, rows=LISTED_ROWS)
-    decoded = _take(catalogue, untold, identity, arrive, terms, rows=DECODED_ROWS)
+        listed = take(catalogue, told, identity, arrive, terms, rows=LISTED_ROWS)
+    decoded = take(catalogue, untold, identity, arrive, terms, rows=DECODED_ROWS)
     counts = engine.Counts(listed.done + decoded.done, listed.failed + decoded.failed)
     if counts.done:
-        _tell_conventions(catalogue, terms.source, [clip.text for clip in release.clips])
+        tell_conventions(catalogue, terms.source, [clip.text for clip in release.clips])
     return counts
 
 
@@ -421,130 +380,12 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _clip_id(clip: Clip, terms: _Terms) -> str:
+def _clip_id(clip: Clip, terms: Terms) -> str:
     """A clip keeps its name from release to release."""
     return f"{terms.prefix}:{clip.locale}:{clip.name}"
 
 
-def _shared_columns(terms: _Terms) -> dict[str, Any]:
-    return {
-        "source": terms.source,
-        "licence_raw": terms.licence_raw,
-        "licence": terms.licence,
-        "redistributable": terms.redistributable,
-        "attribution": terms.attribution,
-    }
-
-
-def _take(
-    catalogue: Catalogue,
-    items: Iterable[Item],
-    identity: Callable[[Item], str],
-    arrive: Callable[[str, Item], Arrival],
-    terms: _Terms,
-    *,
-    rows: int,
-) -> engine.Counts:
-    """Bring in what is not here yet, `rows` in a transaction; one item's failure is its own.
-
-    Args:
-        identity: the id of an item's recording.
-        arrive: makes the recording of that id; it may raise an `ItemError`.
-    """
-    with catalogue.session() as session:
-        ours = Recording.id.startswith(f"{terms.prefix}:", autoescape=True)
-        seen = set(session.scalars(select(Recording.id).filter(ours)))
-        seen |= set(session.scalars(select(Failure.item).filter_by(stage="import")))
-    removed = removed_items(catalogue)
-
-    def new(items: Iterable[Item]) -> Iterator[tuple[str, Item]]:
-        for item in items:
-            id = identity(item)
-            if id not in seen:
-                seen.add(id)
-                yield id, item
-
-    waiting: Iterable[tuple[str, Item]] = new(items)
-    if isinstance(items, list):  # of a stream nobody knows the length
-        waiting = list(waiting)
-    done = failed = long = silent = 0
-    bar = console.progress(waiting, desc="import", unit="clip")
-    for batch in engine.batches(bar, rows):
-        arrived: list[Arrival] = []
-        refused: list[tuple[str, str, ItemError]] = []
-        for id, item in batch:
-            try:
-                if id in removed:
-                    refused.append((id, "removed", Removed(id)))
-                else:
-                    arrived.append(arrive(id, item))
-            except ItemError as error:
-                refused.append((id, "bad_media", error))
-        with catalogue.session() as session:
-            _insert(session, arrived, terms)
-            for id, kind, why in refused:
-                catalogue.record_failure(
-                    session, stage="import", item=id, kind=kind, message=str(why), transient=False
-                )
-        done, failed = done + len(arrived), failed + len(refused)
-        long += sum(bool(one.text) and not _fits(one) for one in arrived)
-        silent += sum(not one.text for one in arrived)
-    if long:
-        console.say(
-            f"{terms.source}: {long} clips are longer than {MAX_SECONDS:.0f} s: their whole text "
-            "is one cue, for `corpus segment` to divide"
-        )
-    if silent:
-        console.say(f"{terms.source}: {silent} clips have no text; `corpus label` gives them one")
-    return engine.Counts(done, failed)
-
-
-def _fits(one: Arrival) -> bool:
-    """Whether a recording is short enough to be one segment."""
-    return bool(one.columns["duration_ms"] <= MAX_SECONDS * 1000)
-
-
-def _insert(session: Session, arrived: Sequence[Arrival], terms: _Terms) -> None:
-    """Insert recordings, each with its text: as a segment's, or as a cue's where it is too long."""
-    moment = now()
-    origin = terms.source.partition("/")[2]
-    recordings: list[dict[str, Any]] = []
-    segments: list[dict[str, Any]] = []
-    transcripts: list[dict[str, Any]] = []
-    cues: list[dict[str, Any]] = []
-    for one in arrived:
-        id, length = one.columns["id"], one.columns["duration_ms"]
-        whole = bool(one.text) and _fits(one)
-        recordings.append(
-            one.columns | {"segmented_with": origin if whole else None, "added_at": moment}
-        )
-        if whole:
-            name = segment_id(id, 0, length)
-            segments.append({"id": name, "recording_id": id, "start_ms": 0, "end_ms": length})
-            transcripts.append(
-                {
-                    "segment_id": name,
-                    "kind": "release",
-                    "origin": origin,
-                    "text": one.text,
-                    "made_at": moment,
-                }
-            )
-        elif one.text:
-            span = {"recording_id": id, "position": 0, "start_ms": 0, "end_ms": length}
-            cues.append(span | {"text": one.text})
-    tables: dict[Any, list[dict[str, Any]]] = {
-        Recording.__table__: recordings,
-        Segment.__table__: segments,
-        Transcript.__table__: transcripts,
-        Cue.__table__: cues,
-    }
-    for table, rows in tables.items():
-        if rows:  # no rows would insert one of defaults
-            session.execute(insert(table), rows)
-
-
-def _tell_moved(catalogue: Catalogue, release: Release, terms: _Terms) -> None:
+def _tell_moved(catalogue: Catalogue, release: Release, terms: Terms) -> None:
     """Say how many clips an earlier release had in another split: they stay there."""
     ours = Recording.id.startswith(f"{terms.prefix}:", autoescape=True)
     earlier = select(Recording.id, Recording.split).filter(ours, Recording.source != terms.source)
@@ -560,25 +401,3 @@ def _tell_moved(catalogue: Catalogue, release: Release, terms: _Terms) -> None:
             f"{release.name}: {len(moved)} clips are here from an earlier release in another "
             f"split and stay in it, {held_out} of them held out in this one"
         )
-
-
-def _tell_conventions(catalogue: Catalogue, source: str, texts: Sequence[str]) -> None:
-    """Say what is odd in the texts of a source, and what it writes otherwise than the rest."""
-    others = select(Transcript.text).join(Segment).join(Recording)
-    with catalogue.session() as session:
-        # As many as show the habits of the others, from all over the catalogue.
-        step = max(1, (session.scalar(select(func.max(Transcript.id))) or 0) // SAMPLED_TEXTS)
-        rest = session.scalars(
-            others.filter(
-                Recording.source != source,
-                Transcript.kind.in_(["release", "subtitle", "review"]),
-                Transcript.id % step == 0,
-            )
-        ).all()
-    found = conventions.survey(text for text in texts if text)
-    for note in [
-        *conventions.removed_notes(texts),
-        *conventions.odd_notes(found),
-        *conventions.differences(found, conventions.survey(rest)),
-    ]:
-        console.say(f"{source}: {note}")

@@ -31,19 +31,16 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from time import time
-from typing import Annotated, Any, Literal
-from urllib.parse import quote, unquote
+from typing import Annotated, Any
+from urllib.parse import unquote
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel, Field
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from corpus.audio import MediaError
-from corpus.catalogue import Catalogue, Decision, Segment
+from corpus.catalogue import Catalogue, Segment
 from corpus.errors import UserError
-from corpus.verdict import FLAGS, GROUNDS
 from corpus.workspace import Workspace
 from review_app import (
     accounts,
@@ -51,6 +48,7 @@ from review_app import (
     clip,
     decisions,
     export,
+    item,
     leases,
     order,
     queue,
@@ -60,196 +58,23 @@ from review_app import (
 )
 from review_app.accounts import Person, Role
 from review_app.guard import require_own_page
-
-MAX_TEXT_CHARACTERS = 10_000
-"""Far more than anybody says in 30 s."""
+from review_app.messages import (
+    DecisionReply,
+    DecisionRequest,
+    Dispute,
+    Item,
+    ItemReply,
+    ItemsReply,
+    Leases,
+    MergeRequest,
+    Next,
+    RevertRequest,
+    Rows,
+    SessionInfo,
+    SplitRequest,
+)
 
 REVIEWER_HEADER = "X-Reviewer"
-
-CONTEXT_MS = 2000
-"""How much sound around a segment there is at most."""
-
-
-class SessionInfo(BaseModel):
-    """What the review screen has to know once."""
-
-    reviewer: str
-    store: str
-    """Names this workspace and reviewer in the browser's storage."""
-    reasons: dict[str, str]
-    role: Role
-    accounts: bool
-    """Whether people sign in; without, whoever sits at this machine may do everything."""
-
-
-class OtherTranscript(BaseModel):
-    """What another origin has for the same segment."""
-
-    kind: str
-    origin: str
-    text: str
-
-
-class Dispute(BaseModel):
-    """A segment that people have decided differently, and what each of them has decided."""
-
-    segment_id: str
-    title: str
-    language: str
-    seconds: float
-    opinions: list[dict[str, Any]]
-    """Rows as those of a history."""
-
-
-class Item(BaseModel):
-    """A segment to review."""
-
-    segment_id: str
-    transcript_id: int | None
-    text: str
-    kind: str | None
-    language: str
-    seconds: float
-    title: str
-    url: str | None
-    licence: str
-    reasons: list[str]
-    others: list[OtherTranscript]
-    audio: str
-    peaks: str
-    version: int
-    """Goes back with the decision: by it an outdated one is told."""
-    lease: str | None
-    lease_seconds: int
-    held_by: str | None
-    """Who else has the segment before them; then there is no lease."""
-    start_ms: int
-    end_ms: int
-    context_before_ms: int
-    context_after_ms: int
-    words: list[list[Any]]
-    """[start, end, word, probability], in seconds from the start of the segment."""
-    before: str | None
-    """What is said just before it."""
-    after: str | None
-    scores: dict[str, float]
-    reasons_in_words: list[str]
-    history: list[dict[str, Any]]
-    double: bool
-    """Whether two people are to decide it."""
-    opinions: list[dict[str, Any]]
-    """Where people disagree on it and the reader may settle that: their decisions."""
-
-
-class Next(BaseModel):
-    """The next segment, if any, and how many nobody has decided yet."""
-
-    item: Item | None
-    waiting: int
-    conflicts: int
-    """How many wait for an adjudicator; 0 for those who are none."""
-
-
-class DecisionRequest(BaseModel):
-    """A decision about the transcript that was shown."""
-
-    segment_id: str
-    transcript_id: int | None
-    action: Literal["accept", "correct", "reject", "skip"]
-    text: str | None = Field(default=None, max_length=MAX_TEXT_CHARACTERS)
-    reason: str | None = None
-    client_id: str = Field(min_length=8, max_length=64)
-    """Made by the client; sending it again does not decide twice."""
-    exclude: list[str] = Field(default_factory=list, max_length=100)
-    """Segments that the client holds already."""
-    filters: queue.Filters = queue.Filters()
-    """Which segment is to come next."""
-    version: int | None = None
-    """Of the item that was shown."""
-    lead_ms: int | None = Field(default=None, ge=0)
-    start_ms: int | None = None
-    end_ms: int | None = None
-    """Bounds in the recording, where the reviewer has moved them."""
-
-
-class DecisionReply(Next):
-    """What was stored, and what comes next."""
-
-    decision_id: int
-    action: str
-    transcript_id: int | None
-
-
-class ItemReply(BaseModel):
-    """One segment."""
-
-    item: Item
-
-
-class ItemsReply(BaseModel):
-    """What came of a split or a merge."""
-
-    items: list[Item]
-
-
-class MergeRequest(BaseModel):
-    """Make one of a segment and the next one."""
-
-    segment_id: str
-    version: int | None = None
-    client_id: str = Field(min_length=8, max_length=64)
-    """Made by the client; sending it again does not cut twice."""
-
-
-class SplitRequest(MergeRequest):
-    """Cut a segment in two at a time of its recording."""
-
-    at_ms: int
-    texts: list[Annotated[str, Field(max_length=MAX_TEXT_CHARACTERS)]]
-
-
-class Made(BaseModel):
-    """The decision that a list shows of a segment."""
-
-    action: str
-    reviewer: str
-    reason: str | None
-    made_at: str
-
-
-class Row(BaseModel):
-    """A segment in a list."""
-
-    segment_id: str
-    title: str
-    text: str
-    language: str
-    seconds: float
-    verdict: str | None
-    logprob: float | None
-    cer: float | None
-    decision: Made | None
-    audio: str
-
-
-class Rows(BaseModel):
-    """One page of a list, and how many segments are on all of its pages."""
-
-    rows: list[Row]
-    total: int
-    page_rows: int
-
-
-class RevertRequest(BaseModel):
-    """Which decision of a segment is to hold again."""
-
-    decision_id: int
-
-
-class Leases(BaseModel):
-    """Tokens of leases."""
-
-    leases: list[str] = Field(max_length=100)
 
 
 def signed_in(request: Request) -> Person:
@@ -472,12 +297,12 @@ def add_routes(
                 double_share,
                 may_settle=person.may("adjudicator"),
             )
-            return _history(session, segment, person, double_share)
+            return item.history(session, segment, person, double_share)
 
     @api.get("/segments/{segment_id:path}/history")
     def history(person: Who, segment_id: str) -> list[dict[str, Any]]:
         with catalogue.session() as session:
-            return _history(session, standing.find(session, segment_id), person, double_share)
+            return item.history(session, standing.find(session, segment_id), person, double_share)
 
     @api.get("/segments/{segment_id:path}")
     def segment(person: Who, segment_id: str) -> ItemReply:
@@ -501,7 +326,7 @@ def add_routes(
         name = person.name
         held_by = leases.holder(session, segment.id, name, time())
         token = leases.take(session, segment.id, name, time()) if held_by is None else None
-        return _item(session, segment, person, double_share, token, held_by)
+        return item.tell(session, segment, person, double_share, token, held_by)
 
     @api.get("/peaks/{segment_id:path}")
     def peaks(segment_id: str) -> list[int]:
@@ -517,7 +342,7 @@ def add_routes(
             segment = session.get(Segment, segment_id)
             if segment is None:
                 raise standing.UnknownSegment(f"no segment {segment_id}")
-            before, after = _context(segment) if context else (0, 0)
+            before, after = item.context(segment) if context else (0, 0)
             return (
                 workspace.path(segment.recording.media_path),
                 segment.start_ms - before,
@@ -533,120 +358,6 @@ def add_routes(
         return JSONResponse(told, status.get(type(error), 422))
 
     app.include_router(api)
-
-
-def _item(
-    session: Session,
-    segment: Segment,
-    person: Person,
-    double_share: float,
-    token: str | None,
-    held_by: str | None,
-) -> Item:
-    recording, shown = segment.recording, standing.shown_transcript(segment)
-    address = quote(segment.id, safe="")
-    reasons = segment.verdict.reasons if segment.verdict else []
-    settles = person.may("adjudicator")
-    disputed = settles and standing.is_disputed(segment)
-    opinions = standing.opinions(segment) if disputed else []
-    blind = standing.is_blind(segment, double_share, settles)
-    shown_apart = {opinion.transcript_id for opinion in opinions}
-    visible = [
-        one
-        for one in segment.transcripts
-        if one.id not in shown_apart
-        and not (blind and one.kind == "review" and one.origin != person.name)
-    ]
-    others = {
-        (other.text): OtherTranscript(kind=other.kind, origin=other.origin, text=other.text)
-        for other in visible
-        if shown is None or other.text != shown.text
-    }
-    before, after = _neighbours(session, segment)
-    context_before, context_after = _context(segment)
-    return Item(
-        segment_id=segment.id,
-        transcript_id=shown.id if shown else None,
-        text=shown.text if shown else "",
-        kind=shown.kind if shown else None,
-        language=recording.language,
-        seconds=(segment.end_ms - segment.start_ms) / 1000,
-        title=recording.title or recording.id,
-        url=recording.url,
-        licence=recording.licence,
-        reasons=reasons,
-        others=list(others.values()),
-        audio=f"/media/{address}",
-        peaks=f"/api/v1/peaks/{address}",
-        version=standing.version(segment, person.name, double_share, settles),
-        lease=token,
-        lease_seconds=leases.LEASE_SECONDS,
-        held_by=held_by,
-        start_ms=segment.start_ms,
-        end_ms=segment.end_ms,
-        context_before_ms=context_before,
-        context_after_ms=context_after,
-        words=_words(segment),
-        before=before,
-        after=after,
-        scores={score.name: score.value for score in shown.scores} if shown else {},
-        reasons_in_words=[_in_words(reason) for reason in reasons],
-        history=_history(session, segment, person, double_share),
-        double=order.wants_two(segment.id, double_share),
-        opinions=[standing.told(session, opinion) for opinion in opinions],
-    )
-
-
-def _words(segment: Segment) -> list[list[Any]]:
-    """The words of the shown transcript, else of the newest that has any."""
-    shown = standing.shown_transcript(segment)
-    timed = [one for one in segment.transcripts if one.words]
-    chosen = max(timed, key=lambda one: (one is shown, one.id), default=None)
-    return [
-        [(start - segment.start_ms) / 1000, (end - segment.start_ms) / 1000, word, probability]
-        for start, end, word, probability in (chosen.words if chosen and chosen.words else [])
-    ]
-
-
-def _context(segment: Segment) -> tuple[int, int]:
-    """How much sound there is before and after a segment, in milliseconds, up to a limit."""
-    rest = max(0, segment.recording.duration_ms - segment.end_ms)
-    return min(CONTEXT_MS, segment.start_ms), min(CONTEXT_MS, rest)
-
-
-def _neighbours(session: Session, segment: Segment) -> tuple[str | None, str | None]:
-    """What is said just before and just after a segment."""
-    same = select(Segment).filter(
-        Segment.recording_id == segment.recording_id, Segment.id != segment.id
-    )
-    before = session.scalar(
-        same.filter(Segment.start_ms < segment.start_ms).order_by(Segment.start_ms.desc()).limit(1)
-    )
-    after = session.scalar(
-        same.filter(Segment.start_ms > segment.start_ms).order_by(Segment.start_ms).limit(1)
-    )
-    texts = [standing.shown_transcript(one) if one is not None else None for one in (before, after)]
-    return (texts[0].text if texts[0] else None, texts[1].text if texts[1] else None)
-
-
-def _in_words(reason: str) -> str:
-    """A verdict's reason as a sentence."""
-    kind, _, detail = reason.partition(":")
-    told = (GROUNDS | FLAGS).get(kind)
-    return f"{told[0].upper()}{told[1:]} ({detail.strip()})" if told and detail else told or reason
-
-
-def _history(
-    session: Session, segment: Segment, person: Person, double_share: float
-) -> list[dict[str, Any]]:
-    # Of a second opinion the first is no part.
-    blind = standing.is_blind(segment, double_share, person.may("adjudicator"))
-    made = session.scalars(select(Decision).filter_by(segment_id=segment.id).order_by(Decision.id))
-    return [
-        standing.told(session, decision)
-        for decision in made
-        if not blind or decision.reviewer == person.name
-    ]
 
 
 def byte_range(content: bytes, requested: str | None) -> Response:

@@ -21,7 +21,7 @@ from train.cli_evaluate import (
     evaluate,
     export,
 )
-from train.config import FitConfig, read_config
+from train.config import read_config
 
 app = console.new_app("Fine-tune Whisper on a dataset, measure it, and export it.")
 
@@ -169,7 +169,8 @@ def fit(
     best = record["best"]
     found = f"dev WER {best['dev_wer']:.2%} at step {best['step']}" if best else "no dev split"
     print(f"{settings.output}/model: {record['steps']} steps, {found}")
-    print(f"next: train evaluate {settings.output} {settings.datasets[0]}")
+    token = f" --language-token {settings.language_token}" if settings.language_token else ""
+    print(f"next: train evaluate {settings.output} {settings.datasets[0]}{token}")
 
 
 @app.command(epilog=PLAN_EXAMPLES)
@@ -177,6 +178,7 @@ def plan(
     datasets: DatasetsArgument = None,
     model: ModelOption = None,
     gpus: Annotated[int, typer.Option(help="Over which the batch is divided.")] = 1,
+    language_token: LanguageTokenOption = None,
     recipe: RecipeOption = None,
     config: ConfigOption = None,
     changes: SetOption = None,
@@ -184,7 +186,8 @@ def plan(
     debug: DebugOption = False,
 ) -> None:
     """Tell what a run would be: windows, hours by licence, steps, and estimated time and memory."""
-    settings = _settings(datasets, model, config, recipe, changes)
+    given = {"datasets": datasets, "model": model, "language_token": language_token}
+    settings = read_config(config, given, recipe=recipe, changes=changes or [])
     from train.forecast import forecast, total
 
     found = forecast(settings, world=gpus)
@@ -232,7 +235,8 @@ def autobatch(
     debug: DebugOption = False,
 ) -> None:
     """Find the best micro-batch that fits on this machine, by real steps on the worst windows."""
-    settings = _settings(["-"], model, config, recipe, changes)
+    given = {"datasets": ["-"], "model": model}
+    settings = read_config(config, given, recipe=recipe, changes=changes or [])
     from train.autobatch import autobatch as try_sizes
     from train.autobatch import best
 
@@ -262,6 +266,7 @@ def inspect(
     count: Annotated[int, typer.Option("-n", "--count", help="How many windows.")] = 5,
     epoch: Annotated[int, typer.Option(help="Of which epoch, counted from 0.")] = 0,
     audio: Annotated[Path | None, typer.Option(help="Folder for their sound, as FLAC.")] = None,
+    language_token: LanguageTokenOption = None,
     recipe: RecipeOption = None,
     config: ConfigOption = None,
     changes: SetOption = None,
@@ -269,7 +274,8 @@ def inspect(
     debug: DebugOption = False,
 ) -> None:
     """Show windows as a run would read them: what the model is given and what it learns."""
-    settings = _settings(datasets, model, config, recipe, changes)
+    given = {"datasets": datasets, "model": model, "language_token": language_token}
+    settings = read_config(config, given, recipe=recipe, changes=changes or [])
     from train.inspect import inspect as show
 
     shown = list(show(settings, count=count, epoch=epoch, audio=audio))
@@ -283,17 +289,6 @@ def inspect(
         )
         for kind, text in window.parts:
             print(f"  {kind:6}  {console.printable(text)}")
-
-
-def _settings(
-    datasets: list[str] | None,
-    model: str | None,
-    config: Path | None,
-    recipe: str | None,
-    changes: list[str] | None,
-) -> FitConfig:
-    given = {"datasets": datasets, "model": model}
-    return read_config(config, given, recipe=recipe, changes=changes or [])
 
 
 app.command(epilog=EVALUATE_EXAMPLES)(evaluate)

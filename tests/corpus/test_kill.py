@@ -349,13 +349,14 @@ def test_a_whole_run_killed_at_random_moments_ends_as_if_it_never_was(
     run("run", "--workspace", whole.root)
     seconds = time.monotonic() - started
 
-    rng = random.Random(2)
+    rng, kills = random.Random(2), 0
     for _ in range(15):
-        run_killed(
+        kills += run_killed(
             *("run", "--workspace", killed.root),
             moment=lambda: True,
             later_s=rng.uniform(0.5, seconds),
         )
+    assert kills >= 5
     run("run", "--workspace", killed.root)
     assert contents(killed) == contents(whole)
     assert file_hashes(killed.datasets / "main") == file_hashes(whole.datasets / "main")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from corpus.dataset import LabelledSegment, window_row, write_dataset
 from train.cli import main
 from train.rows import read_flac
 
@@ -103,6 +104,24 @@ def test_plan_tells_hours_licences_steps_and_memory(
     assert code == 0
     for told in ("CC0-1.0", "windows an epoch", "steps", "1 micro-batches of 8", "GiB"):
         assert told in out
+
+
+@pytest.mark.parametrize("command", ["plan", "inspect"])
+def test_a_language_without_a_token_borrows_one_that_is_named(
+    train: Train,
+    tiny_model: Path,
+    tmp_path: Path,
+    spoken_segments: list[LabelledSegment],
+    command: str,
+) -> None:
+    rows = [window_row("window-0", spoken_segments[:4], language="tw")]
+    folder = tmp_path / "twi"
+    write_dataset(folder, {"train": rows}, readme="", attribution="", manifest={})
+    arguments = [command, str(folder), "--model", str(tiny_model)]
+    code, _, err = train(*arguments)
+    assert code == 1
+    assert "--language-token" in err
+    assert train(*arguments, "--language-token", "en")[0] == 0
 
 
 def test_autobatch_tells_what_to_give_to_fit(train: Train, tiny_model: Path) -> None:

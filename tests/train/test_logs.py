@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ def test_a_run_that_carries_on_shows_each_step_once(tmp_path: Path) -> None:
     log.close()
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "lo')  # killed here
+    time.sleep(1)  # TensorBoard reads its files in the order of their seconds
 
     log = Log(tmp_path, {}, 2)
     for step in (3, 4):
