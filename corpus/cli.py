@@ -92,7 +92,8 @@ def export(
 
     Example: corpus export czech-1 --to lhotse
     """
-    from corpus.export import core, hub
+    from corpus import hub
+    from corpus.export import core
 
     if push and to != Format.HUB:
         raise UserError(f"--push uploads what --to hub writes, not {to}; give --to hub")
@@ -103,13 +104,13 @@ def export(
     written = core.export(space, name, to, folder)
     if to != Format.HUB and core.holds_private(space.datasets / name):
         console.say("note: some of its audio may not be handed on; only --to hub leaves that out")
-    address = hub.push(folder, push) if push else None
+    address = hub.push(folder, push, "dataset") if push else None
     if as_json:
         console.print_json({"folder": str(folder), "written": written, "address": address})
         return
     print(f"{folder} {'is written' if written else 'was up to date'}")
     if address:
-        print(f"uploaded to {address}, which only you can see until you publish it there")
+        print(f"uploaded to {address}; a new one is private until you publish it there")
 
 
 @app.command()

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from corpus import console
-from corpus.dataset import splits_of
+from corpus import console, hub
 from corpus.errors import UserError
 from train import metrics
 from train.evaluate import shown
@@ -39,19 +38,33 @@ SAMPLES = 6
 """Rows of each kind that a page lets one hear: gained most, lost most, wrong by all."""
 
 
+MODEL_FILES = ("config.json", "model/config.json", "run.json")
+"""One of these is in the folder of a model or of a run, finished or not."""
+
+
 def is_dataset(name: str) -> bool:
-    """Whether a name on the command line is a dataset's folder; anything else is a model."""
+    """Whether a name on the command line is a dataset, of ours or of others; else it is a model.
+
+    What is not on this machine is what the Hub has under that name.
+    """
+    path = Path(name)
+    if path.is_dir():
+        return not any((path / file).exists() for file in MODEL_FILES)
+    if path.exists() or name.endswith(PREDICTIONS_SUFFIX):
+        return not name.endswith(PREDICTIONS_SUFFIX)
     try:
-        return bool(splits_of(Path(name)))
+        find(name)
     except UserError:
-        return False
+        return False  # a slip, which is told when the models are looked for
+    return hub.is_dataset(name)
 
 
-def compare(models: Sequence[str], datasets: Sequence[Path], how: Decoding) -> dict[str, Any]:
+def compare(models: Sequence[str], datasets: Sequence[str | Path], how: Decoding) -> dict[str, Any]:
     """Let models transcribe a split of datasets, and compare each with the first.
 
     Args:
         models: folders, runs, names on the Hub, or files of `train evaluate --output`.
+        datasets: of ours, or of others as `train.foreign` takes them.
 
     Returns:
         for each kind of group (all, dataset, language, source, speaker, duration) its groups, each
@@ -63,7 +76,7 @@ def compare(models: Sequence[str], datasets: Sequence[Path], how: Decoding) -> d
     if len(models) < 2:
         raise UserError("give at least two models, and then datasets")
     if not datasets and not all(name.endswith(PREDICTIONS_SUFFIX) for name in models):
-        raise UserError("no dataset given; name folders that `corpus build` made")
+        raise UserError("no dataset given; name one of `corpus build`, or a data set of others")
     for name in models:
         if not name.endswith(PREDICTIONS_SUFFIX):
             find(name)  # a slip is told now, not when the other models have done their work
@@ -76,6 +89,7 @@ def compare(models: Sequence[str], datasets: Sequence[Path], how: Decoding) -> d
         "names": list(models),
         "datasets": [str(folder) for folder in datasets],
         "split": how.split,
+        "language": how.language,
         "rows": len(spoken[0]),
         "groups": {
             kind: [
@@ -99,11 +113,11 @@ def _labels(names: Sequence[str]) -> list[str]:
     return short if len(set(short)) == len(names) else list(names)
 
 
-def _predictions(name: str, datasets: Sequence[Path], how: Decoding) -> list[Prediction]:
+def _predictions(name: str, datasets: Sequence[str | Path], how: Decoding) -> list[Prediction]:
     if not name.endswith(PREDICTIONS_SUFFIX):
         return predict(name, datasets, how)[0]
     found = read_predictions(Path(name))
-    names = {folder.resolve().name for folder in datasets}
+    names = {Path(folder).resolve().name for folder in datasets}
     return [p for p in found if p.dataset in names] if names else found
 
 

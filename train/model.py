@@ -1,5 +1,7 @@
 """Whisper for training: log-mel on the device, and loading and saving without traps."""
 
+import json
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -102,6 +104,9 @@ def quieten() -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     datasets.disable_progress_bars()
+    if not torch.cuda.is_available():
+        # Saving a model imports DeepSpeed, which tells on stdout that it found no GPU.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 def find(name: str) -> str:
@@ -165,9 +170,18 @@ def save(whisper: Whisper, folder: Path, state: dict[str, Tensor] | None = None)
     whisper.tokenizer.backend_tokenizer.model.dropout = None
     whisper.tokenizer.save_pretrained(part)
     WhisperProcessor(whisper.feature_extractor, whisper.tokenizer).save_pretrained(part)
+    _rename_special_tokens(part / "tokenizer_config.json")
     # The processor writes processor_config.json only; converters look for this file.
     whisper.feature_extractor.save_pretrained(part)
     replace_folder(part, folder)
+
+
+def _rename_special_tokens(path: Path) -> None:
+    """Call them what transformers 4 does, which fails at the name that 5 writes; 5 reads both."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if "extra_special_tokens" in config:
+        config["additional_special_tokens"] = config.pop("extra_special_tokens")
+        path.write_text(json.dumps(config, ensure_ascii=False, indent=2), encoding="utf-8")
 
 
 def copy_with(whisper: Whisper, state: dict[str, Tensor], device: torch.device) -> Whisper:

@@ -16,6 +16,7 @@ from corpus.errors import UserError
 from train import metrics
 from train.checkpoint import write_text
 from train.compare import COLUMNS, shown_kinds, table_rows
+from train.foreign import as_dataset
 
 TEMPLATE, STYLE = Path(__file__).with_name("page.html"), Path(__file__).with_name("page.css")
 
@@ -96,10 +97,10 @@ def _sounds(found: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
     """FLAC (as a data: URI) and licences of the samples' rows, until the page is full."""
     sounds: dict[tuple[str, str], dict[str, Any]] = {}
     room = SOUND_BYTES
-    for folder in map(Path, found["datasets"]):
-        name = folder.resolve().name
+    for given in found["datasets"]:
+        name = Path(given).resolve().name
         wanted = {sample["id"] for sample in found["samples"] if sample["dataset"] == name}
-        rows = read_split(folder, found["split"])
+        rows = read_split(Path(as_dataset(given, found["language"])), found["split"])
         for place, row_id in enumerate(rows["id"]):
             if row_id not in wanted:
                 continue

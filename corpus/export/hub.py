@@ -1,4 +1,4 @@
-"""The Hub: a copy of a dataset that may be published, and its upload.
+"""The Hub: a copy of a dataset that may be published.
 
 What a source's terms forbid handing on is left out. `left_out.jsonl` names it by the ids of its
 segments, so that whoever has the same releases can build the same rows from them.
@@ -135,26 +135,3 @@ def _recipe(split: str, row: dict[str, Any]) -> dict[str, Any]:
         "label_kinds": row["label_kinds"],
         "segments": [{name: segment[name] for name in fields} for segment in row["segments"]],
     }
-
-
-def push(folder: Path, repository: str) -> str:
-    """Upload an exported folder; a repository that is not there yet is made, private.
-
-    Returns:
-        The address of the dataset.
-
-    Raises:
-        UserError: the Hub refuses it or cannot be reached.
-    """
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    try:
-        made = api.create_repo(repository, repo_type="dataset", private=True, exist_ok=True)
-        api.upload_folder(repo_id=made.repo_id, repo_type="dataset", folder_path=folder)
-    except Exception as error:  # errors of HTTP, of names, of log-in: they share no other base
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{repository}: not uploaded ({reason}); `hf auth login`, then the same command again"
-        ) from error
-    return str(made)

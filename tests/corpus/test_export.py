@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from corpus.export import Format, core
 from corpus.export.kaldi import speaker_id
 from corpus.workspace import BuildConfig, Workspace
 
+from ..hub import READ_TOKEN, TOKEN, Hub, files_of, open_hub
 from .conftest import AddRecording, Corpus
 
 SPLITS = ("train", "dev", "test")
@@ -369,65 +369,71 @@ def test_a_dataset_of_which_nothing_may_be_handed_on_is_refused(
     assert list((workspace.root / "exports").iterdir()) == []
 
 
-class Hub:
-    """Stands for `HfApi` where the network would begin."""
-
-    calls: list[tuple[str, dict[str, Any]]]
-
-    def create_repo(self, repo_id: str, **options: Any) -> Any:
-        self.calls.append(("create_repo", {"repo_id": repo_id, **options}))
-        from huggingface_hub import RepoUrl
-
-        return RepoUrl(f"https://huggingface.co/datasets/{repo_id}")
-
-    def upload_folder(self, **options: Any) -> None:
-        self.calls.append(("upload_folder", options))
+# --- uploads
 
 
-def test_push_makes_a_private_dataset_and_uploads_the_export(
-    export: Export,
-    corpus: Corpus,
-    workspace: Workspace,
-    dataset: Path,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("lfs", [True, False])
+def test_push_makes_a_private_dataset_of_the_export_and_contacts_nobody_else(
+    export: Export, workspace: Workspace, tmp_path: Path, *, lfs: bool
 ) -> None:
-    calls: list[tuple[str, dict[str, Any]]] = []
-    monkeypatch.setattr(Hub, "calls", calls, raising=False)
-    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
     folder = export("hub")
-    assert calls == []
-    done = corpus(
-        "export", "one", "--to", "hub", "--push", "voice1/one", "--workspace", workspace.root
-    )
-    assert done.code == 0, done.err
-    assert "was up to date" in done.out
-    assert "https://huggingface.co/datasets/voice1/one" in done.out
-    created, uploaded = calls
-    assert created == (
-        "create_repo",
-        {"repo_id": "voice1/one", "repo_type": "dataset", "private": True, "exist_ok": True},
-    )
-    assert uploaded == (
-        "upload_folder",
-        {"repo_id": "voice1/one", "repo_type": "dataset", "folder_path": folder},
-    )
+    push = ["corpus", "export", "one", "--to", "hub", "--push", "voice1/one"]
+    with open_hub(lfs=lfs) as hub:
+        done = hub.run(*push, "--workspace", workspace.root, home=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert f"{hub.address}/datasets/voice1/one" in done.stdout
+        ((where, made),) = hub.repositories.items()
+        assert where == ("datasets", "voice1/one")
+        assert made.private
+        assert made.files == files_of(folder)
+        assert bool(hub.stored) == lfs
+        again = hub.run(*push, "--workspace", workspace.root, home=tmp_path)
+        assert (again.returncode, made.files) == (0, files_of(folder))
+        assert TOKEN not in done.stdout + done.stderr + again.stdout + again.stderr
+        assert hub.elsewhere == []
+
+
+def test_an_export_that_is_not_pushed_contacts_nobody(workspace: Workspace, dataset: Path) -> None:
+    with open_hub() as hub:
+        command = ["corpus", "export", "one", "--to", "hub", "--workspace", workspace.root]
+        done = hub.run(*command, home=workspace.root)
+        assert done.returncode == 0, done.stderr
+        assert (hub.requests, hub.elsewhere) == ([], [])
+
+
+@pytest.mark.parametrize("token", [None, "hf_wrong", READ_TOKEN])
+def test_a_refused_token_is_told_in_one_line_with_what_to_do_then(
+    export: Export, workspace: Workspace, tmp_path: Path, token: str | None
+) -> None:
+    folder = export("hub")
+    push = ["corpus", "export", "one", "--to", "hub", "--push", "voice1/one"]
+    with open_hub() as hub:
+        done = hub.run(*push, "--workspace", workspace.root, home=tmp_path, token=token)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: voice1/one: not uploaded (the Hub does not let you")
+        assert "`hf auth login`" in line
+        assert "hf_" not in line
+        assert hub.repositories == {}
+        command = line.split("`")[-2].split()
+        assert command.pop(0) == "hf"
+        by_hand = hub.run("huggingface_hub.cli.hf", *command, home=tmp_path)
+        assert by_hand.returncode == 0, by_hand.stderr
+        made = hub.repositories["datasets", "voice1/one"]
+        assert (made.private, made.files) == (True, files_of(folder))
 
 
 def test_a_hub_that_cannot_be_reached_is_told_in_one_line(
-    export: Export, workspace: Workspace
+    export: Export, workspace: Workspace, tmp_path: Path
 ) -> None:
     export("hub")
-    command = ["export", "one", "--to", "hub", "--push", "voice1/one"]
-    done = subprocess.run(
-        [sys.executable, "-m", "corpus", *command, "--workspace", workspace.root],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-        env={**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"},
+    push = ["corpus", "export", "one", "--to", "hub", "--push", "voice1/one"]
+    done = Hub(address="http://127.0.0.1:9").run(
+        *push, "--workspace", workspace.root, home=tmp_path
     )
     assert done.returncode == 1
-    assert "voice1/one: not uploaded" in done.stderr.splitlines()[-1]
-    assert "the same command again" in done.stderr.splitlines()[-1]
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: voice1/one: not uploaded (")
 
 
 # --- the command

@@ -132,7 +132,8 @@ def test_autobatch_tells_what_to_give_to_fit(train: Train, tiny_model: Path) -> 
 
 
 def test_wrong_usage_is_exit_code_2(train: Train, tiny_model: Path) -> None:
-    assert train("export", str(tiny_model), "--to", "onnx")[0] == 2
+    assert train("export", str(tiny_model), "--to", "tflite")[0] == 2
+    assert train("export", str(tiny_model), "--to", "ct2", "--push", "me/tiny")[0] == 2
     assert train("evaluate", str(tiny_model))[0] == 2
     for alphas in ("half", "0.2,2"):
         assert train("average", "a", "--base", "b", "--alphas", alphas)[0] == 2

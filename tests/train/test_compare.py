@@ -7,10 +7,13 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from corpus.errors import UserError
 from train.compare import compare, is_dataset, print_comparison
+from train.evaluate import evaluate
 from train.metrics import Timed
 from train.page import write_page
 from train.predict import Decoding, Prediction, write_predictions
@@ -105,14 +108,49 @@ def test_a_slip_in_a_name_is_told_before_any_work(dataset: Path, tmp_path: Path)
 def test_a_dataset_is_known_by_its_files(dataset: Path, tmp_path: Path) -> None:
     assert is_dataset(str(dataset))
     assert not is_dataset(SMALL_MODEL)
-    assert not is_dataset("openai/whisper-small")
+    (tmp_path / "table.csv").touch()
+    assert is_dataset(str(tmp_path / "table.csv"))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").touch()
+    assert not is_dataset(str(tmp_path / "run"))  # not finished, and no dataset either
+
+
+def test_data_sets_of_others_are_compared_on_as_they_are_evaluated_on(
+    spoken_digits: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    others = tmp_path / "clips" / "test"
+    others.mkdir(parents=True)
+    lines = []
+    for number in range(4):
+        soundfile.write(
+            others / f"{number}.wav", np.resize(spoken_digits, 24_000 * (1 + number)), 16_000
+        )
+        told = {"file_name": f"{number}.wav", "transcription": "call number five"}
+        lines.append(json.dumps({**told, "speaker_id": f"speaker-{number % 2}"}))
+    (others / "metadata.jsonl").write_text("\n".join(lines))
+    clips = str(others.parent)
+    assert is_dataset(clips)
+    with pytest.raises(UserError, match="does not tell its language"):
+        compare([SMALL_MODEL, SMALL_MODEL], [clips], Decoding())
+    file = tmp_path / "before.jsonl"
+    evaluate(SMALL_MODEL, [clips], Decoding(language="en"), file)
+    found = compare([str(file), SMALL_MODEL], [clips], Decoding(language="en"))
+    assert found["rows"] == 4
+    names = {kind: {group["name"] for group in some} for kind, some in found["groups"].items()}
+    assert names["source"] == names["dataset"] == {"clips"}
+    assert names["speaker"] == {"speaker-0", "speaker-1"}
+    assert len(names["duration"]) > 1
+    (whole,) = found["groups"]["all"]
+    assert whole["models"][1]["difference"]["difference"] == 0
+    write_page(tmp_path / "page.html", found)
+    page = (tmp_path / "page.html").read_text()
+    assert re.search(r'src="data:audio/flac;base64,[^"]+"', page)
 
 
 def test_a_model_beside_its_own_predictions_differs_in_nothing(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from train.evaluate import evaluate
-
     file = tmp_path / "before.jsonl"
     evaluate(SMALL_MODEL, [dataset], Decoding(), file)
     found = compare([str(file), SMALL_MODEL], [dataset], Decoding())

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from corpus.dataset import LabelledSegment, window_row, write_dataset
 from corpus.errors import UserError
 from train import model as models
 from train.evaluate import evaluate
-from train.export import export, ggml
+from train.export import export, ggml, onnx
 from train.predict import Decoding
 
 
@@ -76,11 +77,9 @@ def test_a_model_that_was_saved_elsewhere_gets_what_it_lacks(
     assert config["suppress_ids_begin"] == [220]
 
 
-def test_a_model_of_128_mels_transcribes_in_faster_whisper(
-    tiny_model: Path, tokenizer: Any, tmp_path: Path
-) -> None:
-    """The shape of large-v3's ears; faster-whisper takes 80 mels where no file says otherwise."""
-    from faster_whisper import WhisperModel
+@pytest.fixture
+def of_128_mels(tiny_model: Path, tokenizer: Any, tmp_path: Path) -> Path:
+    """Folder of a Whisper with large-v3's ears and random weights."""
     from transformers import (
         WhisperConfig,
         WhisperFeatureExtractor,
@@ -92,7 +91,16 @@ def test_a_model_of_128_mels_transcribes_in_faster_whisper(
     WhisperForConditionalGeneration(config).save_pretrained(source)
     tokenizer.save_pretrained(source)
     WhisperFeatureExtractor(feature_size=128).save_pretrained(source)
-    folder = export(str(source), "ct2", tmp_path / "ct2")
+    return source
+
+
+def test_a_model_of_128_mels_transcribes_in_faster_whisper(
+    of_128_mels: Path, tmp_path: Path
+) -> None:
+    """It takes 80 mels where no file says otherwise."""
+    from faster_whisper import WhisperModel
+
+    folder = export(str(of_128_mels), "ct2", tmp_path / "ct2")
     model = WhisperModel(str(folder), device="cpu", local_files_only=True)
     assert model.model.n_mels == 128
     noise = np.random.default_rng(0).normal(0, 0.1, 32_000).astype(np.float32)
@@ -112,6 +120,10 @@ def test_a_hugging_face_folder_has_all_that_programs_look_for(run: Path) -> None
     assert generation["alignment_heads"]
     assert not generation.get("forced_decoder_ids")
     assert not json.loads((folder / "tokenizer.json").read_text())["model"].get("dropout")
+    # A list of this name is what transformers 4 reads; it fails at version 5's name for it.
+    assert json.loads((folder / "tokenizer_config.json").read_text())["additional_special_tokens"]
+    exported, own = (models.load(str(path)).tokenizer for path in (folder, run))
+    assert exported.all_special_tokens == own.all_special_tokens
     heard = pipeline("automatic-speech-recognition", str(folder))(
         np.zeros(16_000, np.float32), generate_kwargs={"max_new_tokens": 4, "language": "en"}
     )
@@ -280,6 +292,99 @@ def test_a_vocabulary_that_a_program_does_not_know_is_refused(
         export(str(tiny_model), to, tmp_path / "out")
     with pytest.raises(UserError, match=r"no precision int8|has one form only"):
         export(str(whisper_sized), to, tmp_path / "out", "int8")
+    assert not list(tmp_path.iterdir())
+
+
+# --- ONNX ---
+
+
+@pytest.fixture(scope="module")
+def in_onnx(whisper_sized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small Whisper, exported."""
+    return export(str(whisper_sized), "onnx", tmp_path_factory.mktemp("onnx") / "model")
+
+
+def log_mel(whisper: models.Whisper, pcm: np.ndarray) -> np.ndarray:
+    return whisper.feature_extractor(
+        pcm.astype(np.float32) / 32768, sampling_rate=16_000, return_tensors="np"
+    ).input_features
+
+
+def test_an_onnx_model_writes_what_the_model_writes(
+    whisper_sized: Path, in_onnx: Path, heard: list[int], spoken_digits: np.ndarray
+) -> None:
+    names = {path.relative_to(in_onnx).as_posix() for path in in_onnx.rglob("*")}
+    assert {"config.json", "generation_config.json", "preprocessor_config.json"} <= names
+    assert {"tokenizer.json", "onnx/encoder_model.onnx"} <= names
+    assert not any("safetensors" in name for name in names)
+    assert 'library_name: "transformers.js"' in (in_onnx / "README.md").read_text()
+    whisper = models.load(str(whisper_sized))
+    known = whisper.vocabulary
+    prompt = [known.start, known.languages["en"], known.transcribe, known.no_timestamps]
+    mel = log_mel(whisper, spoken_digits)
+    tokens, logits = onnx.decode(in_onnx, mel, prompt, known.end, room=40)
+    assert tokens == [*heard, known.end]
+    with torch.inference_mode():
+        expected = whisper.model(
+            input_features=torch.from_numpy(mel), decoder_input_ids=torch.tensor([prompt + heard])
+        ).logits[0, len(prompt) - 1 :]
+    torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-3, rtol=1e-3)
+
+
+def test_an_onnx_decoder_takes_several_sounds_and_tokens_at_a_time(
+    whisper_sized: Path, in_onnx: Path, heard: list[int], spoken_digits: np.ndarray
+) -> None:
+    from onnxruntime import InferenceSession
+
+    whisper = models.load(str(whisper_sized))
+    mels = [log_mel(whisper, pcm) for pcm in (spoken_digits, spoken_digits[::-1])]
+    encoder, decoder = (InferenceSession(in_onnx / name) for name in (onnx.ENCODER, onnx.DECODER))
+    (states,) = encoder.run(None, {"input_features": np.concatenate(mels)})
+    caches = [put for put in decoder.get_inputs() if put.name.startswith("past_key_values.")]
+    names = [put.name.replace("present", "past_key_values") for put in decoder.get_outputs()]
+    nothing = {p.name: np.zeros((2, p.shape[1], 0, p.shape[3]), np.float32) for p in caches}
+
+    def run(tokens: list[int], cache: dict[str, np.ndarray], *, go_on: bool) -> Any:
+        given = {"input_ids": np.array([tokens] * 2), "encoder_hidden_states": states}
+        return decoder.run(None, {**given, "use_cache_branch": np.array([go_on]), **cache})
+
+    whole = run(heard, nothing, go_on=False)
+    begun = dict(zip(names[1:], run(heard[:2], nothing, go_on=False)[1:], strict=True))
+    rest = run(heard[2:], begun, go_on=True)
+    np.testing.assert_allclose(rest[0], whole[0][:, 2:], atol=1e-3)
+    assert not np.allclose(whole[0][0], whole[0][1], atol=1e-1)  # two sounds, not one twice
+
+
+def test_an_onnx_model_that_hears_otherwise_is_no_success(
+    whisper_sized: Path, in_onnx: Path
+) -> None:
+    whisper = models.load(str(whisper_sized))
+    positions = whisper.model.model.decoder.embed_positions.weight
+    positions.data = positions.data.roll(1, 0)  # as if the cache were one token off
+    with pytest.raises(ValueError, match="logits are off by"):
+        onnx.check(whisper, in_onnx)
+
+
+@pytest.mark.slow
+def test_weights_beside_the_graph_and_128_mels_survive_onnx(
+    of_128_mels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of large-v3, whose weights are over 2 GB."""
+    monkeypatch.setattr(onnx, "LARGEST_FILE", 100_000)
+    folder = export(str(of_128_mels), "onnx", tmp_path / "onnx")
+    assert (folder / f"{onnx.ENCODER}_data").stat().st_size > 100_000
+    config = json.loads((folder / "config.json").read_text())
+    told = config["transformers.js_config"]["use_external_data_format"]
+    assert told == {"encoder_model.onnx": 1, "decoder_model_merged.onnx": 1}
+    onnx.check(models.load(str(of_128_mels)), folder)
+
+
+def test_a_package_that_is_missing_is_named_with_what_installs_it(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(UserError, match=r"onnxscript; `pip install .*\[onnx\]"):
+        export(str(tiny_model), "onnx", tmp_path / "onnx")
     assert not list(tmp_path.iterdir())
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from corpus.errors import UserError
 from train import model as models
-from train.export import ct2, ggml, hf, openai
+from train.export import ct2, ggml, hf, onnx, openai
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,10 @@ FORMATS = {
     "ggml": Format(
         "ggml-model.bin", None, "reads back as it was written",
         lambda whisper, path, run, precision: ggml.write(whisper, path),
+    ),
+    "onnx": Format(
+        "onnx", None, "loads in onnxruntime and hears what the model hears",
+        lambda whisper, path, run, precision: onnx.write(whisper, path, run, run.resolve().name),
     ),
 }  # fmt: skip
 

@@ -13,17 +13,18 @@ UNNAMED = ("datasets", "model", "output")
 """Settings that the command at the top of the table names already."""
 
 
-def write(run: Path, name: str) -> dict[str, str]:
+def write(run: Path, name: str, library: str = "transformers") -> dict[str, str]:
     """README.md of a model, and ATTRIBUTION.md where its datasets have one.
 
     Args:
         run: a run of `train fit` or `train average`; of any other folder nothing is known.
         name: of the model.
+        library: the program that loads it, by the Hub's name.
     """
     record = _read_record(run)
     config = record.get("config", {})
     datasets = [folder for folder in map(Path, config.get("datasets", [])) if folder.is_dir()]
-    files = {"README.md": _readme(name, run, record, datasets)}
+    files = {"README.md": _readme(name, library, run, record, datasets)}
     attributions = [folder / "ATTRIBUTION.md" for folder in datasets]
     texts = [path.read_text(encoding="utf-8") for path in attributions if path.exists()]
     if any(texts):
@@ -38,13 +39,15 @@ def _read_record(run: Path) -> dict[str, Any]:
         return {}
 
 
-def _readme(name: str, run: Path, record: Mapping[str, Any], datasets: Sequence[Path]) -> str:
+def _readme(
+    name: str, library: str, run: Path, record: Mapping[str, Any], datasets: Sequence[Path]
+) -> str:
     config = record.get("config", {})
     manifests = [read_manifest(folder) for folder in datasets]
     speech = [part for manifest in manifests for part in manifest.get("speech", [])]
     evaluations = read_evaluations(run)
     header: dict[str, Any] = {
-        "library_name": "transformers",
+        "library_name": library,
         "pipeline_tag": "automatic-speech-recognition",
         "tags": ["whisper", "whisper-harvest"],
     }

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from corpus.audio import SAMPLE_RATE
-from corpus.errors import UserError
 from train import model as models
 from train.export import card
 
@@ -37,26 +36,3 @@ def transcribe_a_second(whisper: models.Whisper) -> None:
             features.input_features, task="transcribe", max_new_tokens=16
         )
     whisper.tokenizer.batch_decode(tokens)
-
-
-def push(folder: Path, repository: str) -> str:
-    """Upload an exported folder; a repository that is not there yet is made, private.
-
-    Returns:
-        the address of the model.
-
-    Raises:
-        UserError: the Hub refuses it or cannot be reached.
-    """
-    from huggingface_hub import HfApi
-
-    api = HfApi()
-    try:
-        made = api.create_repo(repository, private=True, exist_ok=True)
-        api.upload_folder(repo_id=made.repo_id, folder_path=folder)
-    except Exception as error:  # errors of HTTP, of names, of log-in: they share no other base
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{repository}: not uploaded ({reason}); `hf auth login`, then the same command again"
-        ) from error
-    return str(made)
