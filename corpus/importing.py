@@ -29,9 +29,10 @@ from corpus.catalogue import (
     segment_id,
 )
 from corpus.collect import Removed, file_sha256, removed_items
+from corpus.dataset import hf
 from corpus.errors import ItemError, UserError
 from corpus.segment import MAX_SECONDS
-from corpus.sources import archive, common_voice, fleurs, hf, licences, mdc
+from corpus.sources import archive, common_voice, fleurs, licences, mdc
 from corpus.sources.release import Clip, Release
 from corpus.text import base_language, clean_transcript, is_language_code
 from corpus.workspace import Workspace

@@ -131,8 +131,9 @@ def _import_deepspeed(on_gpu: bool) -> Any:
         ) from error
     logger.setLevel("WARNING")
     if not on_gpu:
-        # Inference uses this extension; training would only wait for a compiler to build it.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        # Set, not read: at the first reading a compiler is asked what it could build for DeepSpeed,
+        # and the linker tells of each library that is not there. Training uses none of it.
+        deepspeed.ops.__compatible_ops__ = {}
     return deepspeed
 
 

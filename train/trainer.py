@@ -231,7 +231,7 @@ class Run:
         from tqdm import tqdm
 
         plan, processes, reader = self.plan, self.processes, self.data.reader
-        order = self.data.stream.batches(
+        order = self.data.batches(
             self.step,
             plan.steps,
             batch_size=plan.batch_size,
