@@ -29,14 +29,23 @@ class Data:
     reader: Reader
     streaming: bool
 
-    def batches(self, start: int, stop: int, **division: int) -> Iterator[list[Request]]:
+    def batches(
+        self, start: int, stop: int, *, batch_size: int, micro_batch: int, rank: int, world: int
+    ) -> Iterator[list[Request]]:
         """See `Stream.batches`; what is streamed is fetched here, ahead of its turn.
 
         Here and not by the processes that decode: each would need what all of them read.
         """
-        if not self.streaming:
-            return self.stream.batches(start, stop, **division)
-        return _ahead(self.stream.batches(start, stop, fetch=self.reader.fetched, **division))
+        batches = self.stream.batches(
+            start,
+            stop,
+            batch_size=batch_size,
+            micro_batch=micro_batch,
+            rank=rank,
+            world=world,
+            fetch=self.reader.fetched if self.streaming else None,
+        )
+        return _ahead(batches) if self.streaming else batches
 
     @property
     def dropped(self) -> dict[str, int]:

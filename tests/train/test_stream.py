@@ -110,12 +110,13 @@ def test_silence_is_one_to_three_of_a_hundred_windows(
         assert sum(draw.window.speaks for draw in draws) == 1000
         found.update(draw.window.id for draw in draws if not draw.window.speaks)
         assert [draw.key for draw in draws] == [draw.key for draw in stream.epoch(epoch)]
-    assert found.total() / windows == pytest.approx(share, rel=0.15)
+    assert found.total() / windows == pytest.approx(share, rel=0.15 if block is None else 0.3)
     # Of what was recorded others are drawn each time; what is made up is never the same again.
     ours = [name for name in found if name.startswith("q")]
-    assert 0.7 * recorded < len(ours) <= recorded or recorded == len(ours) == 0
-    if recorded < 10:
-        assert found.total() - 20 * recorded == len(found) - len(ours) > 100
+    assert 0.7 * recorded <= len(ours) <= recorded
+    made = [found[name] for name in found if not name.startswith("q")]
+    assert set(made) <= {1}
+    assert len(made) > 100 or recorded >= 10
 
 
 def test_where_nothing_is_ever_said_nothing_is_trained_on(tmp_path: Path, whisper: Whisper) -> None:
