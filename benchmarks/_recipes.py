@@ -57,9 +57,9 @@ class _Clocked:
         """See `Engine.save`."""
         self.engine.save(folder)
 
-    def load(self, folder: Path) -> None:
+    def load(self, folder: Path, saved_by: int) -> None:
         """See `Engine.load`."""
-        self.engine.load(folder)
+        self.engine.load(folder, saved_by)
 
     def whole_model(self) -> dict[str, torch.Tensor] | None:
         """See `Engine.whole_model`."""
