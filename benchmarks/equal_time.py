@@ -66,7 +66,7 @@ def measure(options: argparse.Namespace) -> list[Figure]:
     return [
         *(
             Figure(
-                f"WER after {point / POINTS:.0%} of the time", wer, "errors per word",
+                f"WER after {100 * point // POINTS} % of the time", wer, "errors per word",
                 "event's recipe", beside,
             )
             for point, ((_, wer), (_, beside)) in enumerate(zip(ours, theirs, strict=True))
