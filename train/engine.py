@@ -297,6 +297,7 @@ class DeepSpeedEngine:
 
         whole = folder / "whole"
         if self.processes.first:
+            shutil.rmtree(whole, ignore_errors=True)  # of one that was killed
             with contextlib.redirect_stdout(None):
                 ds_to_universal.main(
                     argparse.Namespace(
