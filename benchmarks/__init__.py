@@ -18,6 +18,6 @@ class Figure:
     beside_value: float
 
     @property
-    def ratio(self) -> float:
-        """value / beside_value."""
-        return self.value / self.beside_value
+    def ratio(self) -> float | None:
+        """value / beside_value; None beside nothing."""
+        return self.value / self.beside_value if self.beside_value else None

@@ -16,7 +16,7 @@ def find_benchmarks() -> dict[str, ModuleType]:
     """The modules of this package by name."""
     names = sorted(found.name for found in pkgutil.iter_modules(benchmarks.__path__))
     return {
-        name: importlib.import_module(f"benchmarks.{name}")
+        name.replace("_", "-"): importlib.import_module(f"benchmarks.{name}")
         for name in names
         if not name.startswith("_")
     }
@@ -57,12 +57,13 @@ def main(arguments: list[str] | None = None) -> int:
         print_table(
             summary(found[options.name]),
             ["figure", "value", "unit", "beside", "its value", "ratio"],
-            [
-                [f.name, f.value, f.unit, f.beside, f.beside_value, f"{f.ratio:.3f}"]
-                for f in figures
-            ],
+            [[f.name, f.value, f.unit, f.beside, f.beside_value, _ratio(f)] for f in figures],
         )
     return 0
+
+
+def _ratio(figure: benchmarks.Figure) -> str:
+    return "" if figure.ratio is None else f"{figure.ratio:.3f}"
 
 
 if __name__ == "__main__":

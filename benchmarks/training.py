@@ -1,25 +1,21 @@
 """Fine-tuning against the recipe of the Whisper fine-tuning event, on the same model and clips.
 
-The recipe as it is used with today's libraries: a clip in each window of 30 s, features by
-`WhisperFeatureExtractor` in `map`, transformers' `Seq2SeqTrainer` with the model's own loss. The
-clips are of Common Voice's length (lognormal, mean 5 s) and say nothing; the model is the
-demonstration's. Both see as many windows in a step, without DeepSpeed, in fp32, on one thread. The
-time is the CPU's, since other programs make the clock's longer, and of the median step; for the
-peer it leaves out `map`.
+The clips are of Common Voice's length (lognormal, mean 5 s) and say nothing; the model is the
+demonstration's. Both see as many windows in a step, in fp32, on one thread; see `_recipes`. Time is
+that of the median step.
 
 The loss is measured for eight targets of 448 tokens, two fifths of them with loss, and Whisper's
 vocabulary and width, in processes of its own; naive is `lm_head` and `cross_entropy` over all.
 """
 
 import argparse
-import itertools
 import json
 import multiprocessing
 import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,22 +25,17 @@ import torch
 from torch.nn import functional
 
 from benchmarks import Figure
+from benchmarks._recipes import MODEL, WARM_AFTER, fit_event, fit_packed, median_step
 from corpus.audio import SAMPLE_RATE
 from corpus.dataset import LabelledSegment, Row, read_split, window_row, write_dataset
 from corpus.pack import WINDOW_SECONDS
 from train import model as models
 from train.config import FitConfig
 from train.data import open_data
-from train.engine import Engine, Inputs, joined_processes, new_engine
 from train.loss import sum_of_cross_entropy
-from train.rows import read_flac
-from train.trainer import Run, prepare
 
-MODEL = Path(__file__).parents[1] / "demo" / "model"
 WORDS = ["the", "old", "house", "green", "river"]
 MEDIAN_SECONDS, SPREAD = 4.7, 0.35
-TRAINED_FROM = 2
-"""Steps after which both are warm."""
 
 
 @dataclass(frozen=True)
@@ -104,128 +95,27 @@ def _write_clips(folder: Path, count: int) -> None:
     write_dataset(folder, {"train": rows()}, readme="", attribution="", manifest={})
 
 
-class Clocked:
-    """An engine that notes the CPU time at which each step begins."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine, self.description = engine, engine.description
-        self.starts: list[float] = []
-
-    def step(self, micro_batches: Iterable[Inputs], tokens: float) -> tuple[torch.Tensor, float]:
-        """See `Engine.step`."""
-        self.starts.append(time.process_time())
-        return self.engine.step(micro_batches, tokens)
-
-    def save(self, folder: Path) -> None:
-        """See `Engine.save`."""
-        self.engine.save(folder)
-
-    def load(self, folder: Path) -> None:
-        """See `Engine.load`."""
-        self.engine.load(folder)
-
-    def whole_model(self) -> dict[str, torch.Tensor] | None:
-        """See `Engine.whole_model`."""
-        return self.engine.whole_model()
-
-
 def _train_ours(dataset: Path, folder: Path, options: argparse.Namespace) -> Trained:
-    def run(workers: int) -> tuple[Clocked, list[dict[str, Any]]]:
-        output = folder / str(workers)
-        config = FitConfig(
-            (str(dataset),),
-            str(MODEL),
-            str(output),
-            deepspeed="none",
-            steps=options.steps,
-            batch_size=options.batch_size,
-            micro_batch=options.batch_size,
-            eval_every=0,
-            save_every=0,
-            workers=workers,
-        )
-        whisper = models.load(str(MODEL))
-        data = open_data(config, whisper)
-        with joined_processes(config.deepspeed) as processes:
-            plan = config.plan(
-                epoch_windows=data.stream.count(1), learning_rate=1e-5, world=1, on_gpu=False
-            )
-            loss = prepare(whisper, config, sources=len(data.reader.sources))
-            engine = Clocked(new_engine(loss, config, plan, processes))
-            training = Run(config, plan, output, whisper, engine, processes, data, None)
-            training.start()
-            training.train()
-        lines = (output / "metrics.jsonl").read_text().splitlines()
-        return engine, [json.loads(line) for line in lines][TRAINED_FROM:]
-
-    engine, _ = run(workers=0)  # all of the work in the process whose time is taken
-    _, lines = run(workers=1)
+    # By a worker, the share of time without data; without one, all of the work in one process.
+    fit_packed(dataset, folder / "waiting", workers=1, **_alike(options))
+    clock = fit_packed(dataset, folder / "timed", **_alike(options))
+    lines = (folder / "waiting" / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line) for line in lines][WARM_AFTER:]
     return Trained(
-        step=_median_step(engine.starts),
-        speech=options.batch_size * WINDOW_SECONDS * statistics.mean(it["fill"] for it in lines),
-        waiting=statistics.median(it["data_wait_share"] for it in lines),
+        step=median_step(clock),
+        speech=options.batch_size * WINDOW_SECONDS * statistics.mean(it["fill"] for it in steps),
+        waiting=statistics.median(it["data_wait_share"] for it in steps),
     )
 
 
-def _median_step(times: Sequence[float]) -> float:
-    warm = itertools.pairwise(times[TRAINED_FROM - 1 :])
-    return statistics.median(after - before for before, after in warm)
-
-
 def _train_event(dataset: Path, output: Path, options: argparse.Namespace) -> Trained:
-    from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
+    clock = fit_event(dataset, output, **_alike(options))
+    seconds = statistics.mean(read_split(dataset, "train")["duration"])
+    return Trained(median_step(clock), options.batch_size * seconds, waiting=0.0)
 
-    whisper = models.load(str(MODEL))
-    tokenizer = whisper.tokenizer
-    tokenizer.set_prefix_tokens(language="en", task="transcribe")
-    tokenizer.pad_token = tokenizer.eos_token
-    start = whisper.vocabulary.start
 
-    def prepare(row: dict[str, Any]) -> dict[str, Any]:
-        audio = read_flac(row["audio"]["bytes"]).astype(np.float32) / 32768
-        features = whisper.feature_extractor(audio, sampling_rate=SAMPLE_RATE)
-        return {
-            "input_features": features.input_features[0],
-            "labels": tokenizer(row["text"]).input_ids,
-        }
-
-    def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
-        batch = whisper.feature_extractor.pad(
-            [{"input_features": item["input_features"]} for item in items], return_tensors="pt"
-        )
-        padded = tokenizer.pad(
-            [{"input_ids": item["labels"]} for item in items], return_tensors="pt"
-        )
-        labels = padded["input_ids"].masked_fill(padded.attention_mask.ne(1), -100)
-        batch["labels"] = labels[:, 1:] if (labels[:, 0] == start).all() else labels
-        return dict(batch)
-
-    ends: list[float] = []
-
-    class Clock(TrainerCallback):
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            ends.append(time.process_time())
-
-    rows = read_split(dataset, "train")
-    seconds = statistics.mean(rows["duration"])
-    Seq2SeqTrainer(
-        model=whisper.model,
-        args=Seq2SeqTrainingArguments(
-            str(output),
-            per_device_train_batch_size=options.batch_size,
-            max_steps=options.steps,
-            learning_rate=1e-5,
-            use_cpu=True,
-            report_to="none",
-            save_strategy="no",
-            logging_strategy="no",
-            disable_tqdm=True,
-        ),
-        train_dataset=rows.map(prepare, remove_columns=rows.column_names),
-        data_collator=collate,
-        callbacks=[Clock()],
-    ).train()
-    return Trained(_median_step(ends), options.batch_size * seconds, waiting=0.0)
+def _alike(options: argparse.Namespace) -> dict[str, Any]:
+    return {"steps": options.steps, "batch_size": options.batch_size, "learning_rate": 1e-5}
 
 
 def _reading(dataset: Path) -> float:

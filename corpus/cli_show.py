@@ -74,9 +74,9 @@ def report(
 
     space, catalogue = open_to_read(workspace)
     if html is not None:
-        from corpus.report.page import check_target
+        from corpus.report.page import GENERATOR
 
-        check_target(html)  # before the work
+        console.check_page(html, GENERATOR)  # before the work
     found = find(space, catalogue)
     if html is not None:
         from corpus.report.page import write_page

@@ -4,6 +4,7 @@ import json
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -116,3 +117,22 @@ def _cell(value: object) -> str:
 def print_json(data: Any) -> None:
     """Print one JSON document on stdout."""
     print(json.dumps(data, ensure_ascii=False, indent=2))
+
+
+def check_page(path: Path, generator: str) -> None:
+    """See that a page may be written to `path`: only an earlier one of ours is replaced.
+
+    Args:
+        generator: what our pages have as their meta element `generator`.
+
+    Raises:
+        UserError: there is no such folder, or another file is there.
+    """
+    if not path.parent.is_dir():
+        raise UserError(f"there is no folder {path.parent}; make it, or choose another file")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; give a file, such as {path / 'report.html'}")
+    if path.exists():
+        with path.open("rb") as file:
+            if f'content="{generator}"'.encode() not in file.read(1000):
+                raise UserError(f"{path} exists and is no report; choose another file")

@@ -18,9 +18,10 @@ from corpus import audio, console, engine
 from corpus.add import OWN
 from corpus.catalogue import Catalogue, Recording
 from corpus.collect import file_sha256
+from corpus.dataset import hf
 from corpus.errors import ItemError, UserError
 from corpus.intake import Arrival, Terms, take, tell_conventions
-from corpus.sources import archive, common_voice, fleurs, hf, licences, mdc
+from corpus.sources import archive, common_voice, fleurs, licences, mdc
 from corpus.sources.release import Clip, Release
 from corpus.text import base_language, clean_transcript, is_language_code
 from corpus.workspace import Workspace

@@ -22,6 +22,9 @@ NOISE_DECIBELS = (10.0, 40.0)
 
 GAIN_DECIBELS = (-15.0, 5.0)
 
+SILENCE_DECIBELS = (-75.0, -35.0)
+"""Noise where nobody speaks, below full scale: from a studio to a street behind a window."""
+
 TELEPHONE_RATE = 8000
 MU = 255
 """A telephone line: 8 kHz and 8-bit mu-law (ITU-T G.711)."""
@@ -96,14 +99,27 @@ def disturb(
 
 def add_noise(pcm: np.ndarray, chance: random.Random) -> np.ndarray:
     """Add steady noise, int16 [samples] -> int16 [samples]."""
+    noise = _noise(pcm.size, chance)
+    return _int16(pcm + noise * (_level(pcm) / 10 ** (chance.uniform(*NOISE_DECIBELS) / 20)))
+
+
+def silence(samples: int, chance: random.Random) -> np.ndarray:
+    """What a microphone takes where nobody speaks: int16 [samples], half of the time all zeros."""
+    if chance.random() < 0.5:
+        return np.zeros(samples, np.int16)
+    noise = _noise(samples, chance)
+    return _int16(noise * (32768 * 10 ** (chance.uniform(*SILENCE_DECIBELS) / 20)))
+
+
+def _noise(samples: int, chance: random.Random) -> np.ndarray:
+    """Steady noise of a colour that is drawn, its root mean square 1: float [samples]."""
     colour = chance.uniform(0.0, 0.95)
-    white = np.random.default_rng(chance.getrandbits(64)).standard_normal(pcm.size, np.float32)
+    white = np.random.default_rng(chance.getrandbits(64)).standard_normal(samples, np.float32)
     # A first-order low-pass, by the spectrum: a loop over samples would be slow.
     spectrum = np.fft.rfft(white)
     turn = np.exp(-1j * np.linspace(0.0, np.pi, spectrum.size))
-    noise = np.fft.irfft(spectrum / (1.0 - colour * turn), pcm.size)
-    level = _level(pcm) / 10 ** (chance.uniform(*NOISE_DECIBELS) / 20)
-    return _int16(pcm + noise * (level / max(_level(noise), 1e-9)))
+    noise = np.fft.irfft(spectrum / (1.0 - colour * turn), samples)
+    return noise / max(_level(noise), 1e-9)
 
 
 def change_gain(pcm: np.ndarray, chance: random.Random) -> np.ndarray:

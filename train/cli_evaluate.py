@@ -137,13 +137,13 @@ def compare(
     """Let models transcribe the same rows, and tell who is better, where, and how surely."""
     from train.compare import compare as compare_models
     from train.compare import is_dataset, print_comparison
-    from train.page import check_target, write_page
+    from train.page import GENERATOR, write_page
     from train.predict import Decoding
 
     datasets = [name for name in names if is_dataset(name)]
     models = [name for name in names if name not in datasets]
     if html is not None:
-        check_target(html)
+        console.check_page(html, GENERATOR)
     how = Decoding(
         split=split,
         language=language,

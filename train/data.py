@@ -1,7 +1,8 @@
 """All that a configuration trains on, made ready to be read."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from train.material import Material, collect
 from train.model import Whisper
 from train.reader import Reader
 from train.rows import STREAMED_GROUPS, Folder, Mapped, Rows, Streamed, open_split
-from train.stream import Stream, weights_by_temperature
+from train.stream import Request, Stream, weights_by_temperature
+
+FETCHED_AHEAD = 8
+"""Micro-batches."""
 
 
 @dataclass
@@ -23,6 +27,25 @@ class Data:
     materials: list[Material]
     stream: Stream
     reader: Reader
+    streaming: bool
+
+    def batches(
+        self, start: int, stop: int, *, batch_size: int, micro_batch: int, rank: int, world: int
+    ) -> Iterator[list[Request]]:
+        """See `Stream.batches`; what is streamed is fetched here, ahead of its turn.
+
+        Here and not by the processes that decode: each would need what all of them read.
+        """
+        batches = self.stream.batches(
+            start,
+            stop,
+            batch_size=batch_size,
+            micro_batch=micro_batch,
+            rank=rank,
+            world=world,
+            fetch=self.reader.fetched if self.streaming else None,
+        )
+        return _ahead(batches) if self.streaming else batches
 
     @property
     def dropped(self) -> dict[str, int]:
@@ -58,6 +81,8 @@ def open_data(config: FitConfig, whisper: Whisper) -> Data:
     for name, material in zip(config.datasets, materials, strict=True):
         if not material.units:
             raise UserError(f"nothing to train on in {name}")
+    if not any(material.speaks for material in materials):
+        raise UserError("nothing is said in any of the datasets; add one with speech")
     stream = Stream(
         materials,
         _weights(config, materials),
@@ -67,7 +92,19 @@ def open_data(config: FitConfig, whisper: Whisper) -> Data:
         bpe_dropout=config.bpe_dropout,
     )
     sources = sorted({source for material in materials for source, _ in material.licences})
-    return Data(materials, stream, Reader(rows, whisper, config, sources))
+    return Data(materials, stream, Reader(rows, whisper, config, sources), config.streaming)
+
+
+def _ahead(batches: Iterator[list[Request]]) -> Iterator[list[Request]]:
+    """The same, drawn by a thread some batches ahead."""
+    thread = ThreadPoolExecutor(1)
+    try:
+        coming = deque(thread.submit(next, batches, None) for _ in range(FETCHED_AHEAD))
+        while (batch := coming.popleft().result()) is not None:
+            coming.append(thread.submit(next, batches, None))
+            yield batch
+    finally:
+        thread.shutdown(wait=False, cancel_futures=True)
 
 
 def _weights(config: FitConfig, materials: Sequence[Material]) -> Sequence[float]:

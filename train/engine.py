@@ -5,8 +5,10 @@ the gradient of the mean loss over those labels, so a step is the same however i
 micro-batches and processes, and the same for both engines.
 """
 
+import argparse
 import contextlib
 import os
+import shutil
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -131,8 +133,9 @@ def _import_deepspeed(on_gpu: bool) -> Any:
         ) from error
     logger.setLevel("WARNING")
     if not on_gpu:
-        # Inference uses this extension; training would only wait for a compiler to build it.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        # Set, not read: at the first reading a compiler is asked what it could build for DeepSpeed,
+        # and the linker tells of each library that is not there. Training uses none of it.
+        deepspeed.ops.__compatible_ops__ = {}
     return deepspeed
 
 
@@ -152,8 +155,12 @@ class Engine(Protocol):
     def save(self, folder: Path) -> None:
         """Write the state, each process its part, into an existing folder."""
 
-    def load(self, folder: Path) -> None:
-        """Read the state back; the number of processes must be the same."""
+    def load(self, folder: Path, saved_by: int) -> None:
+        """Read back the state that `saved_by` processes have saved.
+
+        Raises:
+            UserError: it is damaged, or cannot be taken up by another number of processes.
+        """
 
     def whole_model(self) -> dict[str, Tensor] | None:
         """The weights of a model that is divided among the processes; None where it is whole.
@@ -206,7 +213,7 @@ class TorchEngine:
         """See `Engine.save`."""
         torch.save({name: part.state_dict() for name, part in self._parts()}, folder / "torch.pt")
 
-    def load(self, folder: Path) -> None:
+    def load(self, folder: Path, saved_by: int) -> None:
         """See `Engine.load`."""
         state = torch.load(folder / "torch.pt", weights_only=True)
         for name, part in self._parts():
@@ -244,6 +251,7 @@ class DeepSpeedEngine:
             model=loss, optimizer=optimizer, lr_scheduler=schedule, config=settings
         )
         self.optimizer, self.schedule, self.plan = optimizer, schedule, plan
+        self.processes = processes
         self.sharded = self.engine.zero_optimization_stage() == 3
         # DeepSpeed averages over processes and accumulation steps; what we give it is a share of
         # the global mean, to be summed.
@@ -268,12 +276,47 @@ class DeepSpeedEngine:
         """See `Engine.save`."""
         self.engine.save_checkpoint(str(folder), tag="engine")
 
-    def load(self, folder: Path) -> None:
+    def load(self, folder: Path, saved_by: int) -> None:
         """See `Engine.load`."""
-        loaded, _ = self.engine.load_checkpoint(str(folder), tag="engine")
-        if loaded is None:
+        if saved_by != self.processes.world:
+            self._load_divided_anew(folder, saved_by)
+        elif self.engine.load_checkpoint(str(folder), tag="engine")[0] is None:
             raise UserError(f"{folder} is damaged; remove it to carry on from the one before")
         set_rates(self.optimizer, self.plan, self.schedule.last_epoch)
+
+    def _load_divided_anew(self, folder: Path, saved_by: int) -> None:
+        """Load what more or fewer processes have saved, by DeepSpeed's universal checkpoint."""
+        if self.sharded:
+            # DeepSpeed 0.19 would let all groups of weights share one count of Adam's steps.
+            raise UserError(
+                f"{folder} was saved by {saved_by} processes, and at ZeRO stage 3 only as many can "
+                f"carry on; start {saved_by}, or make a model of it by `train export RUN --to "
+                "safetensors` and train that"
+            )
+        from deepspeed.checkpoint import ds_to_universal
+
+        whole = folder / "whole"
+        if self.processes.first:
+            shutil.rmtree(whole, ignore_errors=True)  # of one that was killed
+            with contextlib.redirect_stdout(None):
+                ds_to_universal.main(
+                    argparse.Namespace(
+                        input_folder=str(folder / "engine"),
+                        output_folder=str(whole),
+                        num_extract_workers=1,
+                        num_merge_workers=1,
+                        keep_temp_folder=False,
+                        strict=True,
+                        inject_missing_state=True,
+                    )
+                )
+        self.processes.wait()
+        self.engine._config.load_universal_checkpoint = True
+        self.engine.load_checkpoint(str(folder), tag=whole.name)
+        self.engine._config.load_universal_checkpoint = False
+        self.processes.wait()
+        if self.processes.first:
+            shutil.rmtree(whole)
 
     def whole_model(self) -> dict[str, Tensor] | None:
         """See `Engine.whole_model`."""

@@ -18,9 +18,9 @@ import pyarrow.parquet as pq
 from corpus.audio import SAMPLE_RATE, MediaError, decode
 from corpus.console import progress, say
 from corpus.dataset import LabelledSegment, Row, window_row, write_dataset
+from corpus.dataset.hf import DataSet, Example, guess_columns, our_split, row_language
 from corpus.errors import UserError
 from corpus.pack import WINDOW_SECONDS
-from corpus.sources.hf import DataSet, Example, guess_columns, our_split, row_language
 from corpus.text import clean_transcript
 
 

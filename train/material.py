@@ -59,6 +59,7 @@ class Window:
     """The plan of one training sample.
 
     Attributes:
+        spans: none in a window of silence that was not recorded.
         text_tokens, timestamp_tokens: those of its utterances; special tokens come on top.
         previous_tokens: those of the previous text.
     """
@@ -76,6 +77,11 @@ class Window:
     def seconds(self) -> float:
         """Audio in the window, without the padding to 30 s."""
         return sum(span.samples for span in self.spans) / SAMPLE_RATE
+
+    @property
+    def speaks(self) -> bool:
+        """Whether anything is said in it."""
+        return any(said.text.strip() for said in self.utterances)
 
     def tokens(self, choices: Choices) -> int:
         """Decoder positions that its target would take, were there no limit to them."""
@@ -143,6 +149,11 @@ class Material:
     def items(self) -> Iterator[Item]:
         """All whole windows and clips."""
         return (item for unit in self.units for item in unit)
+
+    @property
+    def speaks(self) -> bool:
+        """Whether anything is said in any of it."""
+        return any(isinstance(item, Clip) or item.speaks for item in self.items)
 
     @property
     def seconds(self) -> float:

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from corpus import console
 from corpus.dataset import read_split
-from corpus.errors import UserError
 from train import metrics
 from train.checkpoint import write_text
 from train.compare import COLUMNS, shown_kinds, table_rows
@@ -32,29 +32,13 @@ WIDTH, LABELS, LINE, GAP, TOP = 640, 200, 18, 12, 24
 TICKS = 5
 
 
-def check_target(path: Path) -> None:
-    """See that a page may be written to `path`.
-
-    Raises:
-        UserError: there is no such folder, or another file is there that is no page of ours.
-    """
-    if not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent}; make it, or choose another file")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; give a file, such as {path / 'report.html'}")
-    if path.exists():
-        with path.open("rb") as file:
-            if f'content="{GENERATOR}"'.encode() not in file.read(1000):
-                raise UserError(f"{path} exists and is no report; choose another file")
-
-
 def write_page(path: Path, found: Mapping[str, Any]) -> None:
     """Write the page of what `train.compare.compare` found; it appears whole.
 
     Raises:
         UserError: `path` is taken by something else.
     """
-    check_target(path)
+    console.check_page(path, GENERATOR)
     write_text(path, render(found, _sounds(found)))
 
 

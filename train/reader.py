@@ -3,7 +3,7 @@
 What travels to the device is int16 PCM; the log-mel spectrogram is computed there.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from train.config import FitConfig
 from train.depth import draw_kept, skip_rates
 from train.material import WINDOW_SAMPLES
 from train.model import Whisper
-from train.rows import Rows
+from train.rows import Rows, read_flac
 from train.stream import Draw, Request
 from train.targets import IGNORED, Encode, Target, build_target
 
@@ -79,6 +79,14 @@ class Reader:
         self.sources = ["", *sources]
         self.source_index = {source: index for index, source in enumerate(self.sources)}
 
+    def fetched(self, draw: Draw) -> Draw:
+        """The same with its audio."""
+        return draw._replace(audio=self._audio(draw))
+
+    def _audio(self, draw: Draw) -> Mapping[int, bytes]:
+        rows = {span.row for span in draw.window.spans}
+        return draw.audio or {row: self.rows.audio(row) for row in rows}
+
     def __getitem__(self, request: Request) -> Sample:
         draw, length = request
         target = self._target(draw, length)
@@ -114,10 +122,13 @@ class Reader:
         )
 
     def _sound(self, draw: Draw, target: Target) -> np.ndarray:
+        if not draw.window.spans:
+            return augment.silence(WINDOW_SAMPLES, draw.chance("sound"))
+        audio = self._audio(draw)
         pcm = np.zeros(WINDOW_SAMPLES, np.int16)
         end = 0
         for span in draw.window.spans:
-            stretch = self.rows.read(span.row, span.start, span.stop)
+            stretch = read_flac(audio[span.row], span.start, span.stop)
             if span.speed != 1.0:
                 stretch = augment.change_speed(stretch, span.speed, span.samples)
             end = span.at + stretch.size

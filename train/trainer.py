@@ -50,6 +50,9 @@ MANY_EPOCHS = 10
 EXTENDED = {"steps", "epochs", "passes", "warmup"}
 """Those that --resume may change."""
 
+DIVISION = {"micro_batch", "accumulate"}
+"""Those that another number of processes changes, and steps do not depend on."""
+
 WEIGHTS_KEPT = 5
 """Models for `train average`; without the optimiser's state each is a third of a checkpoint."""
 
@@ -231,7 +234,7 @@ class Run:
         from tqdm import tqdm
 
         plan, processes, reader = self.plan, self.processes, self.data.reader
-        order = self.data.stream.batches(
+        order = self.data.batches(
             self.step,
             plan.steps,
             batch_size=plan.batch_size,
@@ -395,7 +398,12 @@ class Run:
             if self.average and self.processes.first:
                 torch.save(self.average.state(), folder / "average.pt")
 
-        state = {"step": self.step, "best": self.best, "stale": self.stale}
+        state = {
+            "step": self.step,
+            "best": self.best,
+            "stale": self.stale,
+            "processes": self.processes.world,
+        }
         checkpoint.write(self.folder / "checkpoints", self.step, save_part, state, self.processes)
         if self.processes.first:
             weights = self.folder / "weights"
@@ -406,9 +414,11 @@ class Run:
     def _load(self, found: Path) -> None:
         state = checkpoint.read_state(found)
         self.step, self.best, self.stale = state["step"], state["best"], state["stale"]
-        self.engine.load(found)
+        self.engine.load(found, state["processes"])
         if self.average is not None:
             self.average.load(torch.load(found / "average.pt", weights_only=True))
+        if state["processes"] != self.processes.world:
+            return  # what dropout draws is a process's own
         random_state = torch.load(found / f"random-{self.processes.rank}.pt", weights_only=True)
         torch.set_rng_state(random_state["cpu"])
         if self.processes.on_gpu:
@@ -471,9 +481,10 @@ def _check_same(
 ) -> None:
     """A run carries on as what it was: any other configuration would be another run."""
     free = FREE_TO_CHANGE | (EXTENDED if resume else set())
-    then = previous["config"] | {"processes": previous["processes"]}
-    now = _settings(config, plan) | {"processes": processes.world}
-    for name, value in then.items():
+    if previous["processes"] != processes.world:
+        free |= DIVISION
+    now = _settings(config, plan)
+    for name, value in previous["config"].items():
         if name not in free and value != now[name]:
             raise UserError(
                 f"{config.output} was started with {name} = {value}, not {now[name]}; "

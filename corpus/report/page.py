@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from corpus import audio
+from corpus import audio, console
 from corpus.errors import UserError
 from corpus.report.tables import Table, histogram_table, tables
 from corpus.workspace import Workspace
@@ -33,29 +33,13 @@ TICK_EVERY = 5
 """Bins between two numbers below a histogram."""
 
 
-def check_target(path: Path) -> None:
-    """See that a report may be written to `path`.
-
-    Raises:
-        UserError: there is no such folder, or another file is there that is no report of ours.
-    """
-    if not path.parent.is_dir():
-        raise UserError(f"there is no folder {path.parent}; make it, or choose another file")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; give a file, such as {path / 'report.html'}")
-    if path.exists():
-        with path.open("rb") as file:
-            if f'content="{GENERATOR}"'.encode() not in file.read(1000):
-                raise UserError(f"{path} exists and is no report; choose another file")
-
-
 def write_page(path: Path, found: dict[str, Any], workspace: Workspace) -> None:
     """Write the page of a report; it appears whole, and replaces only an earlier report.
 
     Raises:
         UserError: `path` is taken by something else, or cannot be written.
     """
-    check_target(path)
+    console.check_page(path, GENERATOR)
     page = render(found, sounds(found["samples"], workspace))
     part = path.with_name(f".{path.name}.part")
     try:

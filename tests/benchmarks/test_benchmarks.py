@@ -174,3 +174,19 @@ def test_reviewing_is_timed_with_others_at_work_and_beside_gradio(capsys):
     found = json.loads(capsys.readouterr().out)
     assert {figure["beside"] for figure in found} >= {"limit", "Gradio, p50", "Gradio, p95"}
     assert all(figure["value"] > 0 and figure["beside_value"] > 0 for figure in found)
+
+
+@pytest.mark.slow
+def test_equal_time_gives_both_recipes_the_same_and_measures_them_alike(
+    tmp_path, shared_data, capsys
+):
+    for take in (0, 5, 10, 11, 12, 13):
+        for path in sorted((shared_data / "speech" / "fsdd").glob(f"[0-9]_*_{take}.wav"))[::5]:
+            (tmp_path / path.name).symlink_to(path)
+    assert main(["equal-time", str(tmp_path), "--seconds", "5", "--batch-size", "2", "--json"]) == 0
+    *curve, time = json.loads(capsys.readouterr().out)
+    assert [figure["name"] for figure in curve] == [
+        f"WER after {share} % of the time" for share in (0, 20, 40, 60, 80, 100)
+    ]
+    assert curve[0]["value"] == curve[0]["beside_value"] > 0
+    assert time["value"] > 0 < time["beside_value"]

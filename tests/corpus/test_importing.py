@@ -22,11 +22,11 @@ from sqlalchemy import select
 from corpus import audio, importing
 from corpus.build import check_media
 from corpus.catalogue import Catalogue, Cue, Recording, Segment, Tombstone, Transcript
+from corpus.dataset import hf
 from corpus.errors import UserError
 from corpus.importing import import_common_voice, import_fleurs, import_hf
 from corpus.remove import find, remove
 from corpus.segment import segment_recordings
-from corpus.sources import hf
 from corpus.thresholds import read_thresholds
 from corpus.verdict import apply_verdicts
 from corpus.workspace import Workspace, init_workspace

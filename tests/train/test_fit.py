@@ -70,6 +70,22 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
     )
 
 
+def launched(config: FitConfig, processes: int) -> list[str]:
+    """The same for so many processes."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return [*(launcher if processes > 1 else []), *command(config)]
+
+
+def kill_after_a_checkpoint(process: subprocess.Popen[str], run: Path) -> None:
+    """SIGKILL to all of them, once the first checkpoint is there."""
+    while not (run / "checkpoints" / "step-00000002").exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.02)
+    for victim in [*psutil.Process(process.pid).children(recursive=True), process]:
+        victim.kill()
+    process.communicate()
+
+
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory, config: Callable[..., FitConfig]) -> Path:
     """A run of the reference: plain torch, one process, whole batches."""
@@ -152,8 +168,7 @@ def test_two_processes_make_the_steps_of_one(
     stage: int, plain: Path, tmp_path: Path, config: Callable[..., FitConfig]
 ) -> None:
     run = tmp_path / "run"
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    process = start([*launcher, *command(config(run, deepspeed=f"zero{stage}", micro_batch=1))])
+    process = start(launched(config(run, deepspeed=f"zero{stage}", micro_batch=1), 2))
     log, _ = process.communicate(timeout=300)
     assert process.returncode == 0, log
     assert f"DeepSpeedEngine, ZeRO stage {stage}, world size 2" in log
@@ -229,13 +244,7 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
             config(tmp_path / run, deepspeed=deepspeed, micro_batch=4 // processes),
             datasets=(str(tmp_path / "data"),),
         )
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        return [
-            *(launcher if processes > 1 else []),
-            *command(settings),
-            *ALL_THAT_IS_DRAWN,
-            *options,
-        ]
+        return [*launched(settings, processes), *ALL_THAT_IS_DRAWN, *options]
 
     def finish(run: str) -> tuple[bytes, list[float]]:
         process = start(arguments(run))
@@ -245,16 +254,36 @@ def test_a_killed_run_ends_with_the_weights_of_one_that_was_not(
         return model.read_bytes(), metrics(tmp_path / run, "loss")
 
     undisturbed = finish("undisturbed")
-    process = start(arguments("killed"))
-    checkpoint = tmp_path / "killed" / "checkpoints" / "step-00000002"
-    while not checkpoint.exists():
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.02)
-    for victim in [*psutil.Process(process.pid).children(recursive=True), process]:
-        victim.kill()  # SIGKILL
-    process.communicate()
+    kill_after_a_checkpoint(start(arguments("killed")), tmp_path / "killed")
     assert json.loads((tmp_path / "killed" / "run.json").read_text())["status"] == "running"
     assert finish("killed") == undisturbed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "deepspeed"), [(2, "zero2"), (1, "zero1")])
+def test_a_killed_run_carries_on_with_another_number_of_processes(
+    before: int, deepspeed: str, plain: Path, tmp_path: Path, config: Callable[..., FitConfig]
+) -> None:
+    run = tmp_path / "run"
+    first, second = (config(run, deepspeed=deepspeed, micro_batch=size) for size in (1, 2))
+    kill_after_a_checkpoint(start(launched(first, before)), run)
+    process = start(launched(second, 3 - before))
+    log, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, log
+    assert f"world size {3 - before}" in log
+    assert "carrying on after step" in log
+    assert_equal_steps(run, plain)
+    assert not list((run / "checkpoints").glob("*/whole"))
+
+
+@pytest.mark.slow
+def test_at_stage_3_another_number_of_processes_is_told_what_to_do(
+    tmp_path: Path, config: Callable[..., FitConfig]
+) -> None:
+    settings = config(tmp_path / "run", deepspeed="zero3", micro_batch=1)
+    kill_after_a_checkpoint(start(launched(settings, 2)), tmp_path / "run")
+    with pytest.raises(UserError, match=r"saved by 2 processes.*start 2, or .*train export"):
+        fit(settings)
 
 
 def test_a_run_folder_tells_what_was_run(zero2: Path) -> None:

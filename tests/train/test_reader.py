@@ -1,19 +1,26 @@
 """What is read of a window: its sound where its timestamps say, and padding without loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import torch
+from fsspec.implementations.local import LocalFileSystem
+from torch.utils.data import DataLoader
 
-from corpus.dataset import read_split
+from corpus.dataset import LabelledSegment, read_split, window_row, write_dataset
 from train.config import FitConfig
 from train.data import Data, open_data
+from train.material import Window
 from train.model import Whisper, load
-from train.reader import Reader, Sample
+from train.reader import Batch, Reader, Sample
 from train.rows import read_flac
-from train.stream import Request
+from train.stream import Draw, Request
 
 SAMPLE_RATE = 16_000
 
@@ -41,6 +48,53 @@ def test_streamed_audio_is_the_same_as_mapped(open_with: Callable[..., Data]) ->
         np.testing.assert_array_equal(
             mapped.reader[Request(draw, 64)].pcm, streamed.reader[Request(draw, 64)].pcm
         )
+
+
+class Counted(LocalFileSystem):  # type: ignore[misc]
+    """A disk that notes what is opened, whichever process does."""
+
+    protocol = "counted"
+    log = Path()
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(str(path).removeprefix("counted://")))
+
+    def _open(self, path: str, *args: Any, **options: Any) -> Any:
+        with self.log.open("a") as log:
+            log.write(f"{path}\n")
+        return super()._open(path, *args, **options)
+
+
+def test_what_is_streamed_is_fetched_once_however_many_processes_decode_it(
+    tmp_path: Path, whisper: Whisper, spoken_segments: list[LabelledSegment]
+) -> None:
+    rows = [
+        window_row(f"row-{number}", [replace(segment, segment_id=f"{number}@0")], language="en")
+        for number, segment in enumerate(spoken_segments * 4)
+    ]
+    write_dataset(tmp_path / "d", {"train": rows}, readme="", attribution="", manifest={})
+    fsspec.register_implementation("counted", Counted, clobber=True)
+    Counted.log = tmp_path / "log"
+    config = FitConfig((f"counted://{tmp_path / 'd'}",), "m", "o", streaming=True, repack=False)
+    data = open_data(config, whisper)
+    known = len(Counted.log.read_text().splitlines())
+
+    def read(workers: int) -> Iterator[Batch]:
+        yield from DataLoader(
+            data.reader,  # type: ignore[arg-type]
+            batch_sampler=data.batches(0, 32, batch_size=8, micro_batch=4, rank=0, world=1),
+            collate_fn=data.reader.collate,
+            num_workers=workers,
+        )
+
+    batches = list(read(workers=2))
+    groups = pq.ParquetFile(*(tmp_path / "d").glob("*.parquet")).num_row_groups
+    assert groups == 11
+    assert len(Counted.log.read_text().splitlines()) - known == groups
+    for batch, alone in zip(batches, read(workers=0), strict=True):
+        assert torch.equal(batch.pcm, alone.pcm)
+        assert torch.equal(batch.labels, alone.labels)
 
 
 def test_the_audio_of_every_utterance_lies_where_its_timestamps_say(
@@ -92,6 +146,25 @@ def test_sound_that_is_played_faster_still_lies_where_its_timestamps_say(
             assert loud[end - 480 : end].any()
             assert not loud[end + 160 : round(after.start * SAMPLE_RATE) - 160].any()
     assert changed > 10
+
+
+def test_silence_that_was_not_recorded_is_quiet_and_told_as_such(
+    open_with: Callable[..., Data], whisper: Whisper
+) -> None:
+    data, vocabulary = open_with(), whisper.vocabulary
+    window = Window("silence/0", "en", (), (), 0, 0)
+    loudest, labels = set(), set()
+    for key in map(str, range(30)):
+        sample = data.reader[Request(Draw(window, key), 64)]
+        assert sample.pcm.shape == (30 * SAMPLE_RATE,)
+        loudest.add(int(np.abs(sample.pcm.astype(np.int32)).max()))
+        labels.add(tuple(label for label in sample.target.labels if label != -100))
+    assert min(loudest) == 0 < sorted(loudest)[1]
+    assert max(loudest) < 32768 / 8
+    assert labels == {
+        (vocabulary.no_speech, vocabulary.end),
+        (vocabulary.languages["en"], vocabulary.end),
+    }
 
 
 @pytest.mark.parametrize("bpe_dropout", [0.0, 0.3])

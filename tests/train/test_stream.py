@@ -2,14 +2,18 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from corpus.dataset import LabelledSegment, window_row, write_dataset
+from corpus.errors import UserError
 from train.config import FitConfig
 from train.data import open_data
 from train.material import Material, Window
@@ -42,7 +46,7 @@ def test_each_epoch_holds_every_segment_once_beside_new_neighbours(
     stream = open_stream(**options)
     every = sorted(said.text for item in stream.materials[0].items for said in item.utterances)
     for epoch in range(3):
-        packed = [text for window in texts(stream, epoch) for text in window.split(" | ")]
+        packed = [text for window in texts(stream, epoch) if window for text in window.split(" | ")]
         assert sorted(packed) == every
     assert texts(stream, 0) != texts(stream, 1)
     assert texts(stream, 1) == texts(stream, 1)
@@ -83,9 +87,45 @@ def test_every_row_is_trained_on_as_often_as_its_dataset_weighs(
 
 def test_a_row_that_comes_twice_in_an_epoch_is_drawn_anew() -> None:
     stream = Stream([numbered("a", 40)], [2.0], seed=1)
-    drawn = [(draw.window.id, draw.choices) for draw in stream.epoch(0)]
+    drawn = [(d.window.id, d.choices) for d in stream.epoch(0) if d.window.speaks]
     assert len(drawn) == 80
     assert len(set(drawn)) > 60
+
+
+@pytest.mark.parametrize(
+    ("recorded", "share"), [(0, 0.01), (4, 0.01), (20, 20 / 1020), (300, 0.03)]
+)
+@pytest.mark.parametrize("block", [None, 50])
+def test_silence_is_one_to_three_of_a_hundred_windows(
+    recorded: int, share: float, block: int | None
+) -> None:
+    quiet = Window("q", "en", (), (Utterance(0, 9, " "),), 0, 0)
+    silence = [[replace(quiet, id=f"q{number}")] for number in range(recorded)]
+    stream = Stream([Material([*numbered("a", 1000).units, *silence])], [1.0], 1, block)
+    found: Counter[str] = Counter()
+    windows = 0
+    for epoch in range(20):
+        draws = list(stream.epoch(epoch))
+        windows += len(draws)
+        assert sum(draw.window.speaks for draw in draws) == 1000
+        found.update(draw.window.id for draw in draws if not draw.window.speaks)
+        assert [draw.key for draw in draws] == [draw.key for draw in stream.epoch(epoch)]
+    assert found.total() / windows == pytest.approx(share, rel=0.15 if block is None else 0.3)
+    # Of what was recorded others are drawn each time; what is made up is never the same again.
+    ours = [name for name in found if name.startswith("q")]
+    assert 0.7 * recorded <= len(ours) <= recorded
+    made = [found[name] for name in found if not name.startswith("q")]
+    assert set(made) <= {1}
+    assert len(made) > 100 or recorded >= 10
+
+
+def test_where_nothing_is_ever_said_nothing_is_trained_on(tmp_path: Path, whisper: Whisper) -> None:
+    pcm = np.zeros(16_000, np.int16)
+    quiet = LabelledSegment(pcm, "", None, "tones", "s", "CC0-1.0", "release", True)
+    rows = [window_row("s", [quiet], language="en")]
+    write_dataset(tmp_path / "d", {"train": rows}, readme="", attribution="", manifest={})
+    with pytest.raises(UserError, match="nothing is said"):
+        open_data(FitConfig((str(tmp_path / "d"),), "m", "o"), whisper)
 
 
 def test_temperature_brings_small_datasets_up_and_loses_no_row() -> None:

@@ -5,6 +5,7 @@ dimensions, name and type: as whisper.cpp's `models/convert-h5-to-ggml.py` write
 `whisper_model_load` reads it. It is little-endian, all numbers of 32 bits.
 """
 
+import importlib.util
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from corpus import console
+from corpus.audio import SAMPLE_RATE
 from corpus.errors import UserError
 from train import model as models
 from train.export.openai import check_vocabulary, dimensions, tensors
@@ -49,7 +52,7 @@ class File:
 
 
 def write(whisper: models.Whisper, path: Path) -> None:
-    """Write the file, and read it again.
+    """Write the file, read it again, and let whisper.cpp transcribe where pywhispercpp has it.
 
     Raises:
         UserError: the model has a vocabulary of its own.
@@ -63,6 +66,20 @@ def write(whisper: models.Whisper, path: Path) -> None:
         not np.array_equal(found.tensors[name], tensor) for name, tensor in content.tensors.items()
     ):
         raise ValueError("what was written is not what is read")
+    if importlib.util.find_spec("pywhispercpp"):
+        transcribe_a_second(path)
+    else:
+        console.say(
+            "note: pywhispercpp is not installed here, so whisper.cpp has not tried the file"
+        )
+
+
+def transcribe_a_second(path: Path) -> None:
+    """Load the file with whisper.cpp and let it transcribe noise."""
+    from pywhispercpp.model import Model
+
+    noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
+    Model(str(path), redirect_whispercpp_logs_to=None, n_threads=1).transcribe(noise)
 
 
 def _content(whisper: models.Whisper) -> File:

@@ -3,11 +3,15 @@
 A pickled dictionary of `dims` and `model_state_dict`, with that program's names for the tensors.
 """
 
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from corpus import console
+from corpus.audio import SAMPLE_RATE
 from corpus.errors import UserError
 from train import model as models
 
@@ -43,7 +47,7 @@ the 99 languages of v1 and v2, and the 100 of large-v3."""
 
 
 def write(whisper: models.Whisper, path: Path, precision: str = "float32") -> None:
-    """Write the file, and read it again.
+    """Write the file, read it again, and let openai/whisper transcribe where it is installed.
 
     Raises:
         UserError: the model has a vocabulary of its own, or there is no such precision.
@@ -58,6 +62,22 @@ def write(whisper: models.Whisper, path: Path, precision: str = "float32") -> No
         not torch.equal(read["model_state_dict"][name], tensor) for name, tensor in state.items()
     ):
         raise ValueError("what was written is not what is read")
+    try:
+        metadata.version("openai-whisper")  # others are imported as `whisper` too
+    except metadata.PackageNotFoundError:
+        console.say("note: openai-whisper is not installed here, so it has not tried the file")
+    else:
+        transcribe_a_second(path)
+
+
+def transcribe_a_second(path: Path) -> None:
+    """Load the file with openai/whisper and let it decode noise."""
+    import whisper
+
+    model = whisper.load_model(str(path), device="cpu")
+    noise = np.random.default_rng(0).normal(0, 0.1, SAMPLE_RATE).astype(np.float32)
+    mel = whisper.log_mel_spectrogram(whisper.pad_or_trim(noise), model.dims.n_mels)
+    whisper.decode(model, mel, whisper.DecodingOptions(fp16=False, sample_len=16))
 
 
 def check_vocabulary(whisper: models.Whisper) -> None:
