@@ -1,6 +1,7 @@
 """`python -m benchmarks` lists the benchmarks, `python -m benchmarks NAME` runs one."""
 
 import argparse
+import contextlib
 import importlib
 import pkgutil
 import sys
@@ -47,7 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{name:12} {summary(benchmark)}")
         return 0
     try:
-        figures = found[options.name].measure(options)
+        with contextlib.redirect_stdout(sys.stderr):  # libraries would print among the figures
+            figures = found[options.name].measure(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

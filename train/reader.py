@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 
     Attributes:
         pcm: int16 [B, 480000], 16 kHz.
-        decoder_input_ids, labels: int64 [B, L], L a multiple of 64.
+        decoder_input_ids, labels: int64 [B, L], L as planned.
         sources: int64 [B, L], each label's place in `Reader.sources`.
         masks: int64 [B, 4], `augment.Masks` of each window.
         kept: bool [B, layers], which layers of encoder and decoder each window keeps.

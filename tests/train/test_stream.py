@@ -179,7 +179,7 @@ def test_all_processes_pad_a_micro_batch_to_the_same_length() -> None:
         [Window(f"w{tokens}", window.language, (), window.utterances, tokens, 2)]
         for tokens in lengths
     ]
-    stream = Stream([Material(units)], [1.0], seed=0)
+    stream = Stream([Material(units)], [1.0], seed=0, bucket=64)
     for step in steps(stream, world=2, micro_batch=2):
         half = len(step) // 2
         padded = [[{request.length for request in batch} for batch in step[:half]]]
