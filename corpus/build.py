@@ -309,7 +309,8 @@ def _credits(catalogue: Catalogue, plan: Plan) -> Iterator[Credit]:
 class _Order:
     """A row to be made, with all that a worker needs for it."""
 
-    index: int
+    turn: int
+    """Its place among the rows that are asked for."""
     id: str
     runs: tuple[tuple[Path, Run], ...]
     previous_text: str | None
@@ -327,29 +328,28 @@ def _planned(
     gap_samples = pack.grid_steps(plan.settings["gap_seconds"]) * GRID_SAMPLES
     rows = _plan_rows(split, windows, gap_samples)
 
-    def orders(start: int, stop: int) -> Iterator[_Order]:
-        for first in range(start, stop, AHEAD_ROWS):
-            some = range(first, min(first + AHEAD_ROWS, stop))
-            ids = sorted({run[0].media.id for index in some for run in windows[index]})
+    def orders(wanted: Sequence[int]) -> Iterator[_Order]:
+        for some in engine.batches(enumerate(wanted), AHEAD_ROWS):
+            ids = sorted({run[0].media.id for _, index in some for run in windows[index]})
             paths = media_paths(workspace, catalogue, ids)
-            for index in some:
+            for turn, index in some:
                 yield _Order(
-                    index - start,
+                    turn,
                     rows[index].id,
                     tuple((paths[run[0].media.id], run) for run in windows[index]),
                     _previous_text(windows[index]),
                     gap_samples,
                 )
 
-    def read(start: int, stop: int) -> Iterator[Row]:
+    def read(wanted: Sequence[int]) -> Generator[Row, None, None]:
         made = engine.outcomes(
-            ([order] for order in orders(start, stop)),
+            ([order] for order in orders(wanted)),
             engine.Each(_make_row),
-            most=stop - start,
+            most=len(wanted),
             workers=workers,
         )
         yield from console.progress(
-            _in_order(made), total=stop - start, desc=f"build {split}", unit="row"
+            _in_order(made), total=len(wanted), desc=f"build {split}", unit="row"
         )
 
     return PlannedSplit(rows, read)
@@ -404,7 +404,7 @@ def _in_order(
             for order, row in zip(orders, rows, strict=True):
                 if isinstance(row, ItemError):
                     raise row
-                early[order.index] = row
+                early[order.turn] = row
             while turn in early:
                 yield early.pop(turn)
                 turn += 1

@@ -15,8 +15,8 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -244,10 +244,10 @@ class PlannedRow(NamedTuple):
 
 @dataclass(frozen=True)
 class PlannedSplit:
-    """The rows of a split, and what makes those of a stretch (from, to) when they are wanted."""
+    """The rows of a split, and what makes those at some places, in that order."""
 
     rows: Sequence[PlannedRow]
-    read: Callable[[int, int], Iterable[Row]]
+    read: Callable[[Sequence[int]], Generator[Row, None, None]]
 
 
 def write_dataset(
@@ -434,7 +434,9 @@ def _write_planned(
     shard_seconds: float,
 ) -> list[_Shard]:
     """Write the shards of a split that no earlier dataset has."""
-    shards, start = [], 0
+    shards: list[_Shard] = []
+    wanted: list[int] = []
+    start = 0
     for index, part in enumerate(
         chunks(planned.rows, key=lambda r: r.id, size=lambda r: r.seconds, limit=shard_seconds)
     ):
@@ -443,9 +445,16 @@ def _write_planned(
         fingerprint = _shard_fingerprint(rows)
         taken = fingerprint in earlier and _take_over(*earlier[fingerprint], path)
         if not taken:
-            write_rows(path, planned.read(start, start + len(rows)))
+            wanted += range(start, start + len(rows))
         shards.append(_Shard(path.name, len(rows), fingerprint, taken))
         start += len(rows)
+    if wanted:
+        # One reading for all files: the workers that do it are started once.
+        with closing(planned.read(wanted)) as made:
+            for shard in shards:
+                if not shard.taken_over:
+                    write_rows(folder / shard.name, islice(made, shard.rows))
+            next(made, None)  # it ends by itself, and has told all of its progress
     return _numbered(folder, shards)
 
 
