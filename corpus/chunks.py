@@ -53,4 +53,4 @@ def chunks(
 
 def draw(key: str) -> float:
     """A number from 0 to 1 that looks drawn by lot and is always the same for a key."""
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) / 2**64
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) * 2**-64

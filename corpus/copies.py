@@ -33,14 +33,15 @@ def same_audio(
     Only those of nearly equal length are listened to; and a release that comes in splits is trusted
     not to have a recording in two.
     """
-    ours = {item.media.id: item.media for item in train}
-    theirs = {item.media.id: item.media for item in held if item.media.id not in ours}
-    foreign = [row for row in before if not (row.recording in ours or row.recording in theirs)]
+    theirs = {item.media.id: item.media for item in held}
+    earlier = {row.recording for row in before}
+    here = earlier & {item.media.id for item in (*train, *held)} if earlier else set()
+    foreign = [row for row in before if row.recording not in here]
     lengths: dict[str, list[int]] = defaultdict(list)
     for media in theirs.values():
         lengths[_release(media)].append(media.duration_ms)
     lengths[""] += [round(row.seconds * 1000) for row in foreign]
-    releases = {_release(media) for media in ours.values()}
+    releases = {_release(item.media) for item in train}
     to_others = {
         release: sorted(
             length
@@ -50,6 +51,9 @@ def same_audio(
         )
         for release in releases
     }
+    if not any(to_others.values()):
+        return {}
+    ours = {item.media.id: item.media for item in train}
     candidates = [
         media for media in ours.values() if _is_near(media.duration_ms, to_others[_release(media)])
     ]

@@ -1,6 +1,6 @@
 """The segments that can be in a dataset, read from the catalogue.
 
-A million of them are held in memory, some 600 bytes each: rows of columns, no mapped objects.
+A million of them are held in memory, some 750 bytes each: rows of columns, no mapped objects.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from corpus import engine, pack
-from corpus.catalogue import Catalogue, Recording, Segment, Transcript, Verdict, segment_id
+from corpus.catalogue import Catalogue, Recording, Segment, Transcript, Verdict
 from corpus.errors import UserError
 from corpus.segment import HARD_GAP_SECONDS, MAX_SECONDS
 from corpus.split import Split
@@ -29,7 +29,8 @@ ROOM_TOKENS = pack.MAX_TOKENS - pack.SPECIAL_TOKENS - pack.TIMESTAMP_TOKENS
 MAX_MS = round(MAX_SECONDS * 1000)
 HARD_GAP_MS = round(HARD_GAP_SECONDS * 1000)
 
-READ_ROWS = 1000
+READ_ROWS = 200
+"""At a time, so that they stay in the processor's cache."""
 
 TokenCounter = Callable[[Sequence[str]], list[int]]
 
@@ -52,12 +53,12 @@ class Media(NamedTuple):
 class Kept(NamedTuple):
     """A segment that the verdict keeps, with the transcript it is trained on.
 
-    `after` is the id of the segment that was said just before, and `previous_text` its text.
-    `own_id` is None where the id is made of recording and bounds, as it mostly is.
+    `id` is the segment's in the catalogue, with a number where it was cut. `after` is the id of the
+    segment that was said just before, and `previous_text` its text.
     """
 
     media: Media
-    own_id: str | None
+    id: str
     start_ms: int
     end_ms: int
     text: str
@@ -65,11 +66,6 @@ class Kept(NamedTuple):
     tokens: int
     after: str | None = None
     previous_text: str | None = None
-
-    @property
-    def id(self) -> str:
-        """The segment's id in the catalogue, with its number where it was cut."""
-        return self.own_id or segment_id(self.media.id, self.start_ms, self.end_ms)
 
     @property
     def seconds(self) -> float:
@@ -117,62 +113,43 @@ def read_kept(catalogue: Catalogue, tokens_in: TokenCounter) -> tuple[list[Kept]
     kept: list[Kept] = []
     before: Kept | None = None
     with catalogue.session() as session:
-        media = {item.id: item for item in _media(session)}
-        rows = session.connection().execute(
-            select(
-                Segment.recording_id,
-                Segment.id,
-                Segment.start_ms,
-                Segment.end_ms,
-                Verdict.verdict,
-                Transcript.id,
-                Transcript.kind,
-                Transcript.text,
-            )
-            .outerjoin(Verdict, Verdict.segment_id == Segment.id)
-            .outerjoin(Transcript, Transcript.id == Verdict.transcript_id)
-            .where(Segment.superseded.is_(False))  # only mapped objects are rid of them unasked
-            .order_by(Segment.recording_id, Segment.start_ms, Segment.id),
-            execution_options={"yield_per": READ_ROWS},  # streamed
-        )
-        for batch in rows.partitions():
-            counts = tokens_in([row[-1] or "" for row in batch])
-            for row, count in zip(batch, counts, strict=True):
-                recording_id, item, start, end, verdict, transcript, kind, text = row
-                recording = media[recording_id]
-                reason = _unfit(recording, verdict, kind, text)
-                parts: Sequence[tuple[int, int, str, int]] = ((start, end, text, count),)
-                if reason is None and (count > ROOM_TOKENS or end - start > MAX_MS):
-                    words = session.scalar(select(Transcript.words).filter_by(id=transcript))
-                    parts = cut_at_pauses(start, end, text, words or [], tokens_in)
-                    if not parts:
-                        long = end - start > MAX_MS
-                        what = f"{MAX_SECONDS:.0f} s" if long else f"{ROOM_TOKENS} tokens"
-                        reason = f"more than {what}"
-                if reason:
-                    left_out[reason] += 1
-                    before = None  # something was said here: what follows has no predecessor
-                    continue
-                kind = intern(kind)  # one of a few, but each row brings its own
-                for position, (start, end, text, count) in enumerate(parts):
-                    name = item if len(parts) == 1 else f"{item}/{position}"
-                    own = None if name == segment_id(recording_id, start, end) else name
-                    after = previous = None
-                    if (
-                        before is not None
-                        and before.media is recording
-                        and 0 <= start - before.end_ms <= HARD_GAP_MS
-                    ):
-                        after, previous = before.id, before.text or None
-                    before = Kept(recording, own, start, end, text, kind, count, after, previous)
-                    kept.append(before)
+        # In the order of the segments; asked for after these, so that none lacks its recording.
+        recordings = _media(session)
+        recording: Media | None = None
+        for row, count in _segments(session, tokens_in):
+            recording_id, item, start, end, verdict, transcript, kind, text = row
+            while recording is None or recording.id != recording_id:
+                recording = next(recordings)
+            parts = [(item, start, end, text, count)]
+            reason = _unfit(recording, verdict, kind, text)
+            if reason is None and (count > ROOM_TOKENS or end - start > MAX_MS):
+                words = session.scalar(select(Transcript.words).filter_by(id=transcript))
+                cut = cut_at_pauses(start, end, text, words or [], tokens_in)
+                parts = [(f"{item}/{number}", *part) for number, part in enumerate(cut)]
+                if not parts:
+                    long = end - start > MAX_MS
+                    what = f"{MAX_SECONDS:.0f} s" if long else f"{ROOM_TOKENS} tokens"
+                    reason = f"more than {what}"
+            if reason:
+                left_out[reason] += 1
+                before = None  # something was said here: what follows has no predecessor
+                continue
+            kind = intern(kind)  # one of a few, but each row brings its own
+            for name, start, end, text, count in parts:
+                after = previous = None
+                if (
+                    before is not None
+                    and before.media is recording
+                    and 0 <= start - before.end_ms <= HARD_GAP_MS
+                ):
+                    after, previous = before.id, before.text or None
+                before = Kept(recording, name, start, end, text, kind, count, after, previous)
+                kept.append(before)
     kept.sort(key=attrgetter("media.id"))  # a database's order of letters is its own
     return kept, left_out
 
 
 def _media(session: Session) -> Iterator[Media]:
-    # Values that many recordings share are held once.
-    same: dict[str, str] = {}
     rows = session.connection().execute(
         select(
             Recording.id,
@@ -185,27 +162,45 @@ def _media(session: Session) -> Iterator[Media]:
             Recording.split,
             Recording.sha256,
             Recording.duration_ms,
-        ),
-        execution_options={"yield_per": READ_ROWS},
+        ).order_by(Recording.id),
+        execution_options={"yield_per": READ_ROWS},  # streamed
     )
     for item, source, language, licence, free, speaker, channel, split, sha256, length in rows:
-        group = speaker or channel or item
+        # Values that many recordings share are held once, of a hash as little as tells files apart.
         yield Media(
             item,
-            same.setdefault(source, source),
-            same.setdefault(language, language),
-            same.setdefault(licence, licence),
+            intern(source),
+            intern(language),
+            intern(licence),
             free,
-            same.setdefault(group, group),
-            cast("Split | None", same.setdefault(split, split) if split else None),
-            _short(sha256) if sha256 else None,
+            intern(speaker or channel or item),
+            cast("Split | None", intern(split) if split else None),
+            int.from_bytes(sha256[-16:].encode()) if sha256 else None,
             length,
         )
 
 
-def _short(sha256: str) -> int:
-    """Half of a hash as a number, the same in every process: a million of them are held."""
-    return int.from_bytes(sha256[-16:].encode())
+def _segments(session: Session, tokens_in: TokenCounter) -> Iterator[tuple[Sequence[Any], int]]:
+    """All segments, by recording and time, with the number of tokens of their texts."""
+    rows = session.connection().execute(
+        select(
+            Segment.recording_id,
+            Segment.id,
+            Segment.start_ms,
+            Segment.end_ms,
+            Verdict.verdict,
+            Transcript.id,
+            Transcript.kind,
+            Transcript.text,
+        )
+        .outerjoin(Verdict, Verdict.segment_id == Segment.id)
+        .outerjoin(Transcript, Transcript.id == Verdict.transcript_id)
+        .where(Segment.superseded.is_(False))  # only mapped objects are rid of them unasked
+        .order_by(Segment.recording_id, Segment.start_ms, Segment.id),
+        execution_options={"yield_per": READ_ROWS},
+    )
+    for batch in rows.partitions():
+        yield from zip(batch, tokens_in([row[-1] or "" for row in batch]), strict=True)
 
 
 def _unfit(media: Media, verdict: str | None, kind: str | None, text: str | None) -> str | None:

@@ -309,10 +309,11 @@ class _Pool:
         by_steps, long, by_tokens, wordy = self.by_steps, self.long, self.by_tokens, self.wordy
         while True:
             del sizes[at]
-            window.append(side.pop(at))
+            pending = side.pop(at)
+            window.append(pending)
             if alone:
                 break
-            _, _, steps, tokens, _ = window[-1]
+            _, _, steps, tokens, _ = pending
             steps_left -= steps + gap
             tokens_left -= tokens
             at_long = bisect_left(by_steps, -steps_left)

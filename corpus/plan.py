@@ -83,6 +83,9 @@ def _no_collections() -> Iterator[None]:
         yield
     finally:
         if was_enabled:
+            # Into the oldest generation, which is seldom looked at, instead of the youngest.
+            gc.freeze()
+            gc.unfreeze()
             gc.enable()
 
 
@@ -191,9 +194,10 @@ def _split(
     seconds: dict[str, float] = defaultdict(float)
     given: dict[str, set[Split]] = defaultdict(set)
     for item in kept:
-        seconds[item.media.group] += item.seconds
-        if item.media.split:
-            given[item.media.group].add(item.media.split)
+        media = item.media
+        seconds[media.group] += item.seconds
+        if media.split:
+            given[media.group].add(media.split)
     # What a source puts into test stays out of train wherever else the same speaker turns up.
     fixed = {group: max(splits, key=SPLITS.index) for group, splits in given.items()}
     asked = {"dev": settings.dev_hours * 3600, "test": settings.test_hours * 3600}
@@ -251,18 +255,20 @@ def _find_leaks(
     train = singles["train"]
     before = [row for name in against for row in held_out_rows(workspace.datasets / name)]
     copies = same_audio(workspace, catalogue, train, held, before, workers)
+
+    def known(items: Iterable[Kept]) -> Iterator[leaks.Known]:
+        for item in items:
+            media = item.media
+            sound = copies.get(media.id, media.content)
+            yield leaks.Known(item.id, media.id, media.group, sound, item.text)
+
     return leaks.find_leaks(
-        (_known(item, copies.get(item.media.id, item.media.content)) for item in train),
+        known(train),
         [
-            *(_known(item, item.media.content) for item in held),
+            *known(held),
             *(leaks.Known(row.id, row.recording, row.speaker, row.id, row.text) for row in before),
         ],
     )
-
-
-def _known(item: Kept, audio_key: object) -> leaks.Known:
-    media = item.media
-    return leaks.Known(item.id, media.id, media.group, audio_key, item.text)
 
 
 def _without(items: Sequence[Kept], leaked: set[str]) -> Sequence[Kept]:
@@ -372,7 +378,9 @@ def run_seconds(run: Run) -> float:
 
 def _piece(place: int, run: Run) -> pack.Piece:
     media = run[0].media
-    tokens = sum([item.tokens for item in run]) + pack.TIMESTAMP_TOKENS * (len(run) - 1)
+    tokens = run[0].tokens
+    for item in run[1:]:
+        tokens += pack.TIMESTAMP_TOKENS + item.tokens
     return pack.Piece(place, run_seconds(run), tokens, media.language, media.group)
 
 

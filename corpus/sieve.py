@@ -3,7 +3,7 @@
 To look a million texts up word by word takes many seconds; this takes one. Texts lie end to end in
 one array of characters, and a rolling hash (Karp and Rabin 1987) is taken of every word, then of
 the words of every run and every text. The hashes of known texts are ticked in a table. What falls
-on no tick is not known; what falls on one may be, and has to be looked up.
+on no tick is not known; what falls on one, by chance or not, is looked up among the hashes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ TABLE_BITS = 24
 BATCH_TEXTS = 1000
 """At a time, so that their characters stay in the processor's cache."""
 
+LAST = (1 << 64) - 1
+"""Ends the hashes, so that there is one at or after any other."""
+
 END = "\0"  # a control, which no plain text has
 
 
@@ -39,11 +42,13 @@ class Sieve:
 
     def __init__(self, texts: Sequence[str], run_words: int) -> None:
         self.run_words = run_words
-        self.ticks = np.zeros(1 << TABLE_BITS, bool)
+        hashes = [np.array([LAST], np.uint64)]
         for start in range(0, len(texts), BATCH_TEXTS):
             words = _Words(texts[start : start + BATCH_TEXTS])
-            self.ticks[_places(words.texts())] = True
-            self.ticks[_places(words.runs(run_words)[0])] = True
+            hashes += [words.texts(), words.runs(run_words)[0]]
+        self.hashes = np.unique(np.concatenate(hashes))
+        self.ticks = np.zeros(1 << TABLE_BITS, bool)
+        self.ticks[_places(self.hashes)] = True
 
     def may_know(self, texts: Sequence[str]) -> list[bool]:
         """Whether each text could be a known one or could have a run of words of one.
@@ -51,10 +56,16 @@ class Sieve:
         Never false where it is or has; always true where letters and not words are compared.
         """
         words = _Words(texts)
-        found = self.ticks[_places(words.texts())] | words.are_letters()
+        found = self._know(words.texts()) | words.are_letters()
         runs, of_text = words.runs(self.run_words)
-        found[of_text[self.ticks[_places(runs)]]] = True
+        found[of_text[self._know(runs)]] = True
         return found.tolist()
+
+    def _know(self, hashes: Hashes) -> NDArray[np.bool_]:
+        found = self.ticks[_places(hashes)]
+        ticked = hashes[found]
+        found[found] = self.hashes[np.searchsorted(self.hashes, ticked)] == ticked
+        return found
 
 
 class _Words:
