@@ -50,8 +50,10 @@ def is_dataset(name: str) -> bool:
     path = Path(name)
     if path.is_dir():
         return not any((path / file).exists() for file in MODEL_FILES)
-    if path.exists() or name.endswith(PREDICTIONS_SUFFIX):
-        return not name.endswith(PREDICTIONS_SUFFIX)
+    if name.endswith(PREDICTIONS_SUFFIX):
+        return False
+    if path.exists():
+        return True
     try:
         find(name)
     except UserError:

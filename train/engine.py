@@ -278,14 +278,20 @@ class DeepSpeedEngine:
 
     def load(self, folder: Path, saved_by: int) -> None:
         """See `Engine.load`."""
-        if saved_by != self.processes.world:
-            self._load_divided_anew(folder, saved_by)
-        elif self.engine.load_checkpoint(str(folder), tag="engine")[0] is None:
+        if saved_by == self.processes.world:
+            found, _ = self.engine.load_checkpoint(str(folder), tag="engine")
+        else:
+            found = self._load_divided_anew(folder, saved_by)
+        if found is None:
             raise UserError(f"{folder} is damaged; remove it to carry on from the one before")
         set_rates(self.optimizer, self.plan, self.schedule.last_epoch)
 
-    def _load_divided_anew(self, folder: Path, saved_by: int) -> None:
-        """Load what more or fewer processes have saved, by DeepSpeed's universal checkpoint."""
+    def _load_divided_anew(self, folder: Path, saved_by: int) -> str | None:
+        """Load what more or fewer processes have saved, by DeepSpeed's universal checkpoint.
+
+        Returns:
+            what DeepSpeed has found; None if that is nothing.
+        """
         if self.sharded:
             # DeepSpeed 0.19 would let all groups of weights share one count of Adam's steps.
             raise UserError(
@@ -312,11 +318,12 @@ class DeepSpeedEngine:
                 )
         self.processes.wait()
         self.engine._config.load_universal_checkpoint = True
-        self.engine.load_checkpoint(str(folder), tag=whole.name)
+        found: str | None = self.engine.load_checkpoint(str(folder), tag=whole.name)[0]
         self.engine._config.load_universal_checkpoint = False
         self.processes.wait()
         if self.processes.first:
             shutil.rmtree(whole)
+        return found
 
     def whole_model(self) -> dict[str, Tensor] | None:
         """See `Engine.whole_model`."""

@@ -89,8 +89,8 @@ def _take_over(source: DataSet, language: str | None, folder: Path) -> None:
         if spoken is None:
             if len(languages) != 1:
                 raise UserError(
-                    f"{source.name} does not tell its language; give --language cs, to "
-                    "`train fit` --set language=cs"
+                    f"{source.name} does not tell its language; give it by --language cs, or for "
+                    "`train fit` by --set language=cs"
                 )
             (spoken,) = languages
         if example.problem:
