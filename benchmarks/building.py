@@ -50,15 +50,21 @@ def measure(options: argparse.Namespace) -> list[Figure]:
         whole, part = Path(folder) / "whole", Path(folder) / "part"
         seconds = write_clips(whole, options.minutes * 60)
         write_clips(part, options.minutes * 6)
-        bare = _spent("bare", whole)
-        one, two = _spent("1", whole), _spent("2", whole)
+        # In turn, and the faster of two: a machine's own speed changes by some percent in minutes.
+        turns = [{way: _spent(way, whole) for way in ("bare", "1", "2")} for _ in range(2)]
         tenth = _spent("1", part)
-    speed, bare_speed = seconds / one["cpu_s"], seconds / bare["cpu_s"]
+
+    def least(way: str, spent: str) -> float:
+        return min(turn[way][spent] for turn in turns)
+
+    speed, bare_speed = seconds / least("1", "cpu_s"), seconds / least("bare", "cpu_s")
+    two_workers = least("1", "wall_s") / least("2", "wall_s")
+    peak = least("1", "peak_mib")
     return [
         Figure("speed, CPU", speed, "x real time", "bare decoding and encoding", bare_speed),
         Figure("  of bare speed", speed / bare_speed, "", "goal", BARE_GOAL),
-        Figure("two workers, time", one["wall_s"] / two["wall_s"], "x one", "goal", WORKERS_GOAL),
-        Figure("peak memory", one["peak_mib"], "MiB", "a tenth of it", tenth["peak_mib"]),
+        Figure("two workers, time", two_workers, "x one", "goal", WORKERS_GOAL),
+        Figure("peak memory", peak, "MiB", "a tenth of it", tenth["peak_mib"]),
     ]
 
 

@@ -1,11 +1,12 @@
 """From a plan to a frozen dataset: see that the media are there, cut and join, write the rows.
 
 Rows are read, decoded and encoded by worker processes and come back in the order of the plan, so
-the files are the same bytes whoever made them. What is in memory is the plan and a row for each
-worker, however large the corpus is.
+the files are the same bytes whoever made them. What is in memory is the plan and a few rows for
+each worker, however large the corpus is.
 """
 
 import hashlib
+import math
 from collections import Counter, defaultdict
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -41,6 +42,10 @@ GRID_MS = 1000 // pack.STEPS_PER_SECOND
 
 AHEAD_ROWS = 200
 """Rows whose media are looked up at a time."""
+
+ROWS_AT_ONCE = 8
+"""Rows that a worker makes before it answers: it waits while its answer is taken, and a few rows
+of audio, 5 MB, cost hardly more waiting than one."""
 
 
 class FrozenError(UserError):
@@ -343,9 +348,9 @@ def _planned(
 
     def read(wanted: Sequence[int]) -> Generator[Row, None, None]:
         made = engine.outcomes(
-            ([order] for order in orders(wanted)),
+            engine.batches(orders(wanted), ROWS_AT_ONCE),
             engine.Each(_make_row),
-            most=len(wanted),
+            most=math.ceil(len(wanted) / ROWS_AT_ONCE),
             workers=workers,
         )
         yield from console.progress(
