@@ -1,6 +1,6 @@
 """Fine-tuning against the recipe of the Whisper fine-tuning event, on the same model and clips.
 
-The clips are of Common Voice's length (lognormal, mean 5 s) and say nothing; the model is the
+The clips are of Common Voice's length, or of those in a file, and say nothing; the model is the
 demonstration's. Both see as many windows in a step, in fp32, on one thread; see `_recipes`. Time is
 that of the median step.
 
@@ -26,6 +26,7 @@ from torch.nn import functional
 
 from benchmarks import Figure
 from benchmarks._recipes import MODEL, WARM_AFTER, fit_event, fit_packed, median_step
+from benchmarks.packing import read_durations, sample_durations
 from corpus.audio import SAMPLE_RATE
 from corpus.dataset import LabelledSegment, Row, read_split, window_row, write_dataset
 from corpus.pack import WINDOW_SECONDS
@@ -35,7 +36,6 @@ from train.data import open_data
 from train.loss import sum_of_cross_entropy
 
 WORDS = ["the", "old", "house", "green", "river"]
-MEDIAN_SECONDS, SPREAD = 4.7, 0.35
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,15 @@ class Trained:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add --clips, --steps and --batch-size."""
-    parser.add_argument("--clips", type=int, default=240, help="clips to train on")
+    """Add --clips, --durations, --steps and --batch-size."""
+    parser.add_argument("--clips", type=int, default=1200, help="clips to train on")
+    parser.add_argument(
+        "--durations",
+        type=Path,
+        metavar="FILE",
+        help="lengths to draw from: a text file of seconds, one number a line; without it they are "
+        "lognormal, of mean 5.0",
+    )
     parser.add_argument("--steps", type=int, default=10, help="steps of each")
     parser.add_argument("--batch-size", type=int, default=8, help="windows in a step")
 
@@ -64,7 +71,7 @@ def measure(options: argparse.Namespace) -> list[Figure]:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         dataset = Path(scratch) / "dataset"
-        _write_clips(dataset, options.clips)
+        _write_clips(dataset, _lengths(options))
         ours = _train_ours(dataset, Path(scratch) / "run", options)
         theirs = _train_event(dataset, Path(scratch) / "event", options)
         reading = _reading(dataset)
@@ -81,12 +88,17 @@ def measure(options: argparse.Namespace) -> list[Figure]:
     ]
 
 
-def _write_clips(folder: Path, count: int) -> None:
+def _lengths(options: argparse.Namespace) -> list[float]:
+    if options.durations is None:
+        return sample_durations(options.clips)
+    return random.Random(0).choices(read_durations(options.durations), k=options.clips)
+
+
+def _write_clips(folder: Path, lengths: list[float]) -> None:
     chance, noise = random.Random(0), np.random.default_rng(0)
 
     def rows() -> Iterator[Row]:
-        for number in range(count):
-            seconds = min(20.0, chance.lognormvariate(np.log(MEDIAN_SECONDS), SPREAD))
+        for number, seconds in enumerate(lengths):
             pcm = noise.normal(0, 1000, round(seconds * SAMPLE_RATE)).astype(np.int16)
             text = " ".join(chance.choices(WORDS, k=round(seconds * 2.5)))
             known = (None, "noise", f"clip-{number}", "CC0-1.0", "release", True)
