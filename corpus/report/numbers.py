@@ -12,10 +12,9 @@ import re
 import statistics
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import Select, Text, case, cast, func, literal_column, select
@@ -34,6 +33,7 @@ from corpus.catalogue import (
     Verdict,
     now,
 )
+from corpus.report.made import datasets_built, runs_made
 from corpus.status import SUBTITLES
 from corpus.text import error_rates, normalise
 from corpus.workspace import Workspace
@@ -125,8 +125,8 @@ def report(workspace: Workspace, catalogue: Catalogue) -> dict[str, Any]:
             cube, recorded, judged, cers, _newest_scores(catalogue, "align_start_shift")
         ),
         "reviewers": reviewers,
-        "datasets": list(_datasets(workspace.datasets)),
-        "runs": list(_runs(workspace.root / "runs")),
+        "datasets": list(datasets_built(workspace.datasets)),
+        "runs": list(runs_made(workspace.root / "runs")),
         "samples": _samples(catalogue, judged),
     }
 
@@ -536,65 +536,3 @@ def _medians(values: dict[str, tuple[Channel, float]]) -> dict[Channel, float]:
     for channel, value in values.values():
         groups[channel].append(value)
     return {channel: statistics.median(group) for channel, group in groups.items()}
-
-
-# --- from the workspace's folders -----------------------------------------------------------------
-
-
-def _datasets(folder: Path) -> Iterator[dict[str, Any]]:
-    """The datasets whose manifest can be read."""
-    for path in sorted(folder.glob("[!.]*/manifest.json")):
-        manifest = _json(path)
-        splits = manifest.get("splits", {})
-        if splits:
-            yield {
-                "name": path.parent.name,
-                "hours": sum(part["seconds"] for part in splits.values()) / 3600,
-                "rows": {name: part["rows"] for name, part in splits.items()},
-                "segments": sum(part["segments"] for part in splits.values()),
-                "left_out": sum(manifest.get("left_out", {}).values()),
-            }
-
-
-def _runs(folder: Path) -> Iterator[dict[str, Any]]:
-    """The runs of `train fit`, with the best of their evaluations on dev so far."""
-    for path in sorted(folder.glob("[!.]*/run.json")):
-        record = _json(path)
-        if "config" not in record:
-            continue
-        evaluations = _evaluations(path.with_name("metrics.jsonl"))
-        best = min(evaluations, key=lambda made: made["dev_wer"], default=None)
-        best = record.get("best") or best or {}
-        yield {
-            "name": path.parent.name,
-            "status": record.get("status"),
-            "model": _model_name(record["config"].get("model") or ""),
-            "datasets": [Path(name).name for name in record["config"].get("datasets") or []],
-            "steps": record["config"].get("steps"),
-            "best_step": best.get("step"),
-            "dev_wer": best.get("dev_wer"),
-            "dev_cer": best.get("dev_cer"),
-        }
-
-
-def _model_name(model: str) -> str:
-    """The name of a model; the place of its folder on a disk is nobody's business."""
-    return Path(model).name if Path(model).is_absolute() else model
-
-
-def _evaluations(path: Path) -> list[dict[str, Any]]:
-    """The lines of a run's metrics that tell a WER; a kill may have cut the last one short."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
-    return [json.loads(line) for line in lines if '"dev_wer"' in line and line.endswith("}")]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """An object from a file; empty where it cannot be read."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
