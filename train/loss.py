@@ -69,8 +69,14 @@ class WhisperLoss(nn.Module):
         if self.depth is not None:
             self.depth.kept = kept
         audio = self.whisper.model.encoder(features).last_hidden_state
+        # By default transformers repeats these for each target. Their embeddings' gradients would
+        # then be added up by several threads, in an order that differs from run to run.
+        positions = torch.arange(decoder_input_ids.shape[1], device=decoder_input_ids.device)
         hidden = self.whisper.model.decoder(
-            input_ids=decoder_input_ids, encoder_hidden_states=audio, use_cache=False
+            input_ids=decoder_input_ids,
+            position_ids=positions[None],
+            encoder_hidden_states=audio,
+            use_cache=False,
         ).last_hidden_state
         counts = labels != IGNORED
         total, rows = sum_of_cross_entropy(

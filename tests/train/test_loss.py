@@ -136,3 +136,29 @@ def test_it_is_transformers_loss_where_one_batch_is_all(dataset: Path, tiny_mode
     ).loss
     assert (summed / batch.tokens).item() == pytest.approx(expected.item(), rel=1e-6)
     assert by_source.sum().item() == pytest.approx(summed.item(), rel=1e-6)
+
+
+@pytest.fixture
+def several_threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("several_threads")
+def test_the_gradient_is_the_same_to_the_last_bit_each_time(tiny_model: Path) -> None:
+    """With targets so long that torch divides sums of embeddings among its threads."""
+    whisper = models.load(str(tiny_model))
+    loss = WhisperLoss(whisper.model)
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, 900, (8, 448), generator=generator)
+    features = torch.randn(8, 80, 3000, generator=generator)
+    inputs = (features, tokens, tokens.roll(-1, 1), torch.zeros_like(tokens), torch.ones(8, 4) > 0)
+    made = []
+    for _ in range(3):
+        whisper.model.zero_grad()
+        loss(*inputs)[0].backward()
+        made.append([p.grad.clone() for p in whisper.model.parameters() if p.grad is not None])
+    for other in made[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(made[0], other, strict=True))
