@@ -13,6 +13,7 @@ import contextlib
 import dataclasses
 import fcntl
 import json
+import math
 import platform
 import shutil
 import sys
@@ -298,10 +299,12 @@ class Run:
         counts = torch.bincount(learnt, minlength=len(sums))
         totals = self.processes.sum(*sums.tolist(), *counts.tolist())
         losses, labels = totals[: len(sums)], totals[len(sums) :]
+        mean_loss = sum(losses) / tokens
+        self._check_finite(mean_loss, norm)
         elapsed = time.perf_counter() - began
         metrics = {
             "step": self.step + 1,
-            "loss": sum(losses) / tokens,
+            "loss": mean_loss,
             "learning_rate": self.plan.rate(self.step),
             "gradient_norm": norm,
             "seconds": elapsed,
@@ -322,6 +325,21 @@ class Run:
             self.average.update(self.step)
         self._log(metrics)
         return metrics
+
+    def _check_finite(self, loss: float, norm: float) -> None:
+        """End a run that has diverged before its checkpoints make room for ruined ones.
+
+        Raises:
+            UserError: the loss is no number, or the gradient's norm, after which no weight is. (In
+                fp16 a norm may be infinite: such a step is left out, and the scale is lowered.)
+        """
+        fp16 = self.processes.precision(self.config.precision) == "fp16"
+        if not math.isfinite(loss) or not (fp16 or math.isfinite(norm)):
+            raise UserError(
+                f"step {self.step + 1}: loss {loss:g}, gradient norm {norm:g}, so training has "
+                f"diverged; start anew under another --output with a --learning-rate below "
+                f"{self.plan.learning_rate:g}"
+            )
 
     def _inputs(self, batch: Batch) -> Inputs:
         """A micro-batch on the device, its spectrogram made there."""

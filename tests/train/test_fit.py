@@ -361,6 +361,15 @@ def test_an_unfinished_run_does_not_carry_on_as_another(
         fit(config(run, deepspeed="none", micro_batch=4, learning_rate=0.01))
 
 
+@pytest.mark.parametrize("deepspeed", ["none", "zero2"])
+def test_a_run_that_diverges_ends_at_once_and_says_so(
+    tmp_path: Path, config: Callable[..., FitConfig], deepspeed: str
+) -> None:
+    with pytest.raises(UserError, match=r"step [23]: loss .* diverged; .* below 1e\+30"):
+        fit(config(tmp_path / "run", deepspeed=deepspeed, learning_rate=1e30, save_every=0))
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
 def test_a_folder_of_something_else_is_left_alone(
     tmp_path: Path, config: Callable[..., FitConfig]
 ) -> None:
