@@ -177,7 +177,7 @@ def fit(
 def plan(
     datasets: DatasetsArgument = None,
     model: ModelOption = None,
-    gpus: Annotated[int, typer.Option(help="Over which the batch is divided.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="Over which the batch is divided.")] = 1,
     language_token: LanguageTokenOption = None,
     recipe: RecipeOption = None,
     config: ConfigOption = None,

@@ -8,6 +8,8 @@ import typer
 from corpus import console
 from corpus.console import DebugOption, JsonOption
 
+ALPHAS = "0,0.2,0.4,0.6,0.8,1"
+
 EVALUATE_EXAMPLES = """Examples:
 
   train evaluate openai/whisper-small ws/datasets/v1
@@ -176,8 +178,11 @@ def average(
         str | None, typer.Option(help="The model before the fine-tuning, to be mixed in.")
     ] = None,
     alphas: Annotated[
-        str, typer.Option(help="Shares of the fine-tuned to try, with --base.")
-    ] = "0,0.2,0.4,0.6,0.8,1",
+        str | None,
+        typer.Option(
+            help=f"Shares of the fine-tuned to try, with --base [default: {ALPHAS}].",
+        ),
+    ] = None,
     on: Annotated[
         list[Path] | None,
         typer.Option(help="A dataset to choose the alpha by; the lowest mean of their WERs wins."),
@@ -193,8 +198,10 @@ def average(
     from train.merge import print_sweep
     from train.predict import Decoding
 
+    if alphas and not base:
+        raise typer.BadParameter("needs --base, the model to be mixed in", param_hint="--alphas")
     try:
-        shares = [float(share) for share in alphas.split(",")] if base else []
+        shares = [float(share) for share in (alphas or ALPHAS).split(",")] if base else []
     except ValueError:
         shares = []
     if base and not (shares and all(0 <= share <= 1 for share in shares)):

@@ -79,10 +79,15 @@ def compare(models: Sequence[str], datasets: Sequence[str | Path], how: Decoding
         raise UserError("give at least two models, and then datasets")
     if not datasets and not all(name.endswith(PREDICTIONS_SUFFIX) for name in models):
         raise UserError("no dataset given; name one of `corpus build`, or a data set of others")
-    for name in models:
-        if not name.endswith(PREDICTIONS_SUFFIX):
-            find(name)  # a slip is told now, not when the other models have done their work
-    predictions = [_predictions(name, datasets, how) for name in models]
+    written: dict[str, list[Prediction]] = {}
+    for name in models:  # a slip is told now, not when other models have done their work
+        if name.endswith(PREDICTIONS_SUFFIX):
+            written[name] = _of_datasets(read_predictions(Path(name)), datasets)
+        else:
+            find(name)
+    predictions = [
+        written[name] if name in written else predict(name, datasets, how)[0] for name in models
+    ]
     spoken = [[p for p in made if p.reference] for made in predictions]
     _check_same(models, spoken)
     edits = [metrics.count([p.reference for p in s], [p.hypothesis for p in s]) for s in spoken]
@@ -115,10 +120,8 @@ def _labels(names: Sequence[str]) -> list[str]:
     return short if len(set(short)) == len(names) else list(names)
 
 
-def _predictions(name: str, datasets: Sequence[str | Path], how: Decoding) -> list[Prediction]:
-    if not name.endswith(PREDICTIONS_SUFFIX):
-        return predict(name, datasets, how)[0]
-    found = read_predictions(Path(name))
+def _of_datasets(found: list[Prediction], datasets: Sequence[str | Path]) -> list[Prediction]:
+    """Those of the datasets; all, where none is named."""
     names = {Path(folder).resolve().name for folder in datasets}
     return [p for p in found if p.dataset in names] if names else found
 

@@ -1,5 +1,6 @@
 """What a fine-tuning is made of: from a TOML file, the command line and the sizes of the data."""
 
+import difflib
 import json
 import math
 import tomllib
@@ -243,8 +244,10 @@ def read_config(
     if file is not None:
         try:
             given = tomllib.loads(file.read_text())
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise UserError(f"{file}: {error}") from error
+        except OSError as error:
+            raise UserError(f"{file} cannot be read: {error.strerror}") from error
+        except ValueError as error:
+            raise UserError(f"{file} is not TOML, lines of KEY = VALUE: {error}") from error
         values |= {key: _checked(key, value, str(file)) for key, value in given.items()}
     values |= {key: value for key, value in options.items() if value not in (None, [], ())}
     for change in changes:
@@ -272,7 +275,9 @@ def _checked(key: str, value: Any, where: str) -> Any:
     """A value that is of its field's type, as the field holds it."""
     types = get_type_hints(FitConfig)
     if key not in types:
-        raise UserError(f"{where}: unknown key {key!r}; known are {', '.join(types)}")
+        meant = difflib.get_close_matches(key, types, n=1, cutoff=0.7)
+        hint = f"did you mean {meant[0]}?" if meant else f"known are {', '.join(types)}"
+        raise UserError(f"{where}: unknown key {key!r}; {hint}")
     kinds = get_args(types[key]) if get_origin(types[key]) is UnionType else (types[key],)
     for kind in kinds:
         if get_origin(kind) is tuple and isinstance(value, list):

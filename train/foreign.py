@@ -32,10 +32,13 @@ def as_dataset(name: str, language: str | None = None) -> str:
         language: of rows that do not tell theirs.
 
     Raises:
-        UserError: it is no data set, a row's language is not known, or no clip can be used.
+        UserError: it is no data set or a folder of several of ours, a row's language is not known,
+            or no clip can be used.
     """
     if "://" in name or _is_ours(Path(name)):
         return name
+    if within := [str(path) for path in sorted(Path(name).glob("[!.]*")) if _is_ours(path)]:
+        raise UserError(f"{name} holds datasets and is none; name those: {' '.join(within)}")
     folder = _cache() / f"{Path(name).name}-{_fingerprint(name, language)}"
     if not (folder / "manifest.json").exists():
         _take_over(DataSet(name), language, folder)

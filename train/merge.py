@@ -279,4 +279,5 @@ def print_sweep(found: Mapping[str, Any]) -> None:
                 for one in tried
             ],
         )
-    print(f"{found['output']}/model: of {len(found['models'])} models")
+    print(f"{found['output']}/model: made of {len(found['models'])} models")
+    print(f"next: train evaluate {found['output']} DATASET")

@@ -291,7 +291,9 @@ def read_predictions(path: Path) -> list[Prediction]:
     try:
         with path.open(encoding="utf-8") as lines:
             return [_prediction(json.loads(line)) for line in lines]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError) as error:
         raise UserError(f"{path} holds no predictions of `train evaluate --output`") from error
 
 

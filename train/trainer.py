@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 
+from corpus import console
 from corpus.errors import UserError
 from corpus.pack import WINDOW_SECONDS
 from train import checkpoint, lora
@@ -366,11 +367,12 @@ class Run:
         share = range(self.processes.rank, len(self.dev), self.processes.world)
         with self._result() as (whisper, state):
             whisper.model.eval()
-            mine: list[Prediction] = list(
-                transcribe(
-                    whisper, self.dev.select(share), language_token=self.config.language_token
-                )
+            made = transcribe(
+                whisper, self.dev.select(share), language_token=self.config.language_token
             )
+            if self.processes.first:
+                made = console.progress(made, total=len(share), desc="dev", unit="row")
+            mine: list[Prediction] = list(made)
             self.whisper.model.train()
             predictions = [p for part in self.processes.gather(mine) for p in part]
             rates = score(predictions)["normalised"]
@@ -484,7 +486,7 @@ def _read_run(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if path.exists():
         return dict(json.loads(path.read_text()))
-    if any(not found.name.startswith(".") for found in folder.glob("*")):
+    if folder.is_file() or any(not found.name.startswith(".") for found in folder.glob("*")):
         raise UserError(f"{folder} exists and is no run of ours; choose another --output")
     return {}
 

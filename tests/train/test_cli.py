@@ -137,6 +137,8 @@ def test_wrong_usage_is_exit_code_2(train: Train, tiny_model: Path) -> None:
     assert train("evaluate", str(tiny_model))[0] == 2
     for alphas in ("half", "0.2,2"):
         assert train("average", "a", "--base", "b", "--alphas", alphas)[0] == 2
+    assert train("average", "a", "--alphas", "0.5")[0] == 2
+    assert train("plan", "a", "--model", "b", "--gpus", "0")[0] == 2
 
 
 def test_json_is_one_document_on_stdout(train: Train, tmp_path: Path, tiny_model: Path) -> None:

@@ -96,6 +96,16 @@ def test_models_that_saw_other_rows_are_not_compared(files: list[str], tmp_path:
     (tmp_path / "other.jsonl").write_text("{}\n")
     with pytest.raises(UserError, match="holds no predictions"):
         compare([files[0], str(tmp_path / "other.jsonl")], [], Decoding())
+    with pytest.raises(UserError, match=r"gone\.jsonl cannot be read: No such file"):
+        compare([files[0], str(tmp_path / "gone.jsonl")], [], Decoding())
+
+
+def test_a_slip_is_told_before_any_model_has_work(
+    tiny_model: Path, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.compare.predict", lambda *_: pytest.fail("a model had work"))
+    with pytest.raises(UserError, match=r"gone\.jsonl cannot be read"):
+        compare([str(tiny_model), str(tmp_path / "gone.jsonl")], [dataset], Decoding())
 
 
 def test_a_slip_in_a_name_is_told_before_any_work(dataset: Path, tmp_path: Path) -> None:

@@ -24,11 +24,13 @@ def test_options_win_over_the_file_and_the_file_over_defaults(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("batchsize = 4", "unknown key 'batchsize'"),
+        ("batchsize = 4", "unknown key 'batchsize'; did you mean batch_size?"),
+        ("colour = 4", "unknown key 'colour'; known are .*, batch_size, "),
         ('seed = "seven"', "not of type int"),
         ("steps = true", "not of type int"),
         ("batch_size = 0", "more than 0"),
-        ("= 3", "Invalid"),
+        ("= 3", "is not TOML, .*Invalid"),
+        ("steps: 10", "is not TOML, lines of KEY = VALUE"),
     ],
 )
 def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -36,6 +38,11 @@ def test_a_mistake_in_the_file_is_named(tmp_path: Path, text: str, message: str)
     file.write_text(text)
     with pytest.raises(UserError, match=message):
         read_config(file, GIVEN)
+
+
+def test_a_file_that_is_not_there_is_told_once(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"fit\.toml cannot be read: No such file or directory$"):
+        read_config(tmp_path / "fit.toml", GIVEN)
 
 
 def test_any_field_can_be_set_by_name_and_wins(tmp_path: Path) -> None:

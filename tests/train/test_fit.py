@@ -376,3 +376,5 @@ def test_a_folder_of_something_else_is_left_alone(
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(UserError, match="no run of ours"):
         fit(config(tmp_path))
+    with pytest.raises(UserError, match="no run of ours"):
+        fit(config(tmp_path / "thesis.tex"))

@@ -1,6 +1,7 @@
 """Data sets of others are taken over once, whatever format their audio has."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,3 +119,11 @@ def test_what_is_no_data_set_is_told_in_one_line(tmp_path: Path) -> None:
     for name in (str(tmp_path / "none"), str(tmp_path / "notes")):
         with pytest.raises(UserError):
             as_dataset(name, "cs")
+
+
+def test_a_folder_of_our_datasets_is_not_taken_for_one(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "datasets").mkdir()
+    for name in ("one", "two"):
+        shutil.copytree(dataset, tmp_path / "datasets" / name)
+    with pytest.raises(UserError, match=r"holds datasets and is none; .*/one .*/two$"):
+        as_dataset(str(tmp_path / "datasets"))

@@ -53,7 +53,7 @@ def _readme(
     }
     if languages := sorted({code for m in manifests for code in m.get("languages", [])}):
         header["language"] = languages
-    if config.get("model"):
+    if config.get("model") and not Path(config["model"]).exists():  # the Hub has no folder of ours
         header["base_model"] = config["model"]
     lines = [
         "---",
