@@ -11,15 +11,9 @@ from sqlalchemy import select
 
 from corpus import audio, console, engine
 from corpus.catalogue import Catalogue, Cue, Recording
-from corpus.collect import (
-    Removed,
-    add_segment,
-    file_sha256,
-    read_cues,
-    removed_items,
-    take_whole,
-)
+from corpus.collect import Removed, add_segment, read_cues, removed_items, take_whole
 from corpus.errors import ItemError, UserError
+from corpus.files import file_sha256
 from corpus.manifest import MANIFEST_SUFFIXES, Line, OwnFile, read_manifest
 from corpus.pieces import speech_bounds
 from corpus.segment import MAX_SECONDS

@@ -31,6 +31,7 @@ from corpus.dataset import (
     write_dataset,
 )
 from corpus.errors import ItemError, UserError
+from corpus.files import file_sha256
 from corpus.kept import Kept, media_paths
 from corpus.pieces import faded
 from corpus.plan import Plan, Run, Window, make_plan, run_seconds
@@ -100,8 +101,7 @@ class _Clip:
 def _digest(clip: _Clip) -> str:
     """The SHA-256 of a clip that can be decoded."""
     audio.read_span(clip.path, 0, round(MAX_SECONDS * 1000))
-    with clip.path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    return file_sha256(clip.path)
 
 
 # --- building -----------------------------------------------------------------------------------

@@ -1,8 +1,5 @@
 """What all ways into the catalogue share: subtitles as cues, given texts as segments, removals."""
 
-import hashlib
-from pathlib import Path
-
 from sqlalchemy import select
 
 from corpus.catalogue import Catalogue, Cue, Recording, Segment, Tombstone, Transcript, segment_id
@@ -57,12 +54,6 @@ def read_cues(
             )
     noticed = [suspicion.note(), *track.problems, cleaned.told()]
     return cues, "; ".join(part for part in noticed if part) or None
-
-
-def file_sha256(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def add_segment(recording: Recording, start: int, end: int, text: str, origin: str) -> None:

@@ -14,8 +14,9 @@ from sqlalchemy import select
 
 from corpus import audio, console, engine
 from corpus.catalogue import CHANNEL_PREFIX, Catalogue, Cue, Failure, Recording
-from corpus.collect import Removed, file_sha256, read_cues, removed_items
+from corpus.collect import Removed, read_cues, removed_items
 from corpus.errors import ItemError, UserError
+from corpus.files import file_sha256
 from corpus.sources import licences, sites
 from corpus.sources.video import Entry, Fetched, FetchOptions, RateLimited, Reason, Refused
 from corpus.subtitles import clean

@@ -17,9 +17,9 @@ from sqlalchemy import select
 from corpus import audio, console, engine
 from corpus.add import OWN
 from corpus.catalogue import Catalogue, Recording
-from corpus.collect import file_sha256
 from corpus.dataset import hf
 from corpus.errors import ItemError, UserError
+from corpus.files import file_sha256
 from corpus.intake import Arrival, Terms, take, tell_conventions
 from corpus.sources import archive, common_voice, fleurs, licences, mdc
 from corpus.sources.release import Clip, Release

@@ -5,7 +5,6 @@ and the datasets, back to the first.
 """
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from corpus import console
 from corpus.catalogue import Catalogue
 from corpus.catalogue import Model as ModelRow
 from corpus.errors import UserError
+from corpus.files import file_sha256, read_json
 from corpus.workspace import Workspace
 
 CT2_WEIGHTS = "model.bin"
@@ -45,8 +45,7 @@ class Model:
         weights = Path(self.path) / CT2_WEIGHTS
         if not weights.exists():
             return None
-        with weights.open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
+        return file_sha256(weights)
 
     @property
     def origin(self) -> str:
@@ -145,8 +144,8 @@ def _alignment_heads(folder: Path) -> list[list[int]]:
     Raises:
         UserError: the model has no such heads; CTranslate2 would crash on them.
     """
-    heads = _read_json(folder / "generation_config.json").get("alignment_heads") or []
-    config = _read_json(folder / "config.json")
+    heads = read_json(folder / "generation_config.json").get("alignment_heads") or []
+    config = read_json(folder / "config.json")
     sizes = config.get("decoder_layers", 0), config.get("decoder_attention_heads", 0)
     if any(layer >= sizes[0] or head >= sizes[1] for layer, head in heads):
         raise UserError(
@@ -164,7 +163,7 @@ def read_lineage(folder: Path, root: Path) -> dict[str, Any]:
         fingerprint) and ``steps``. Relative paths are looked for here, then at `root`.
     """
     run = next((f for f in (folder, folder.parent) if (f / "run.json").is_file()), None)
-    config = _read_json(run / "run.json").get("config", {}) if run else {}
+    config = read_json(run / "run.json").get("config", {}) if run else {}
     if run is None or "model" not in config:
         return {}
     found = {name: _first_folder(name, root) for name in config.get("datasets", [])}
@@ -175,7 +174,7 @@ def read_lineage(folder: Path, root: Path) -> dict[str, Any]:
         "datasets": [
             {
                 "name": Path(name).name,
-                "fingerprint": _read_json(at / "manifest.json").get("fingerprint") if at else None,
+                "fingerprint": read_json(at / "manifest.json").get("fingerprint") if at else None,
             }
             for name, at in found.items()
         ],
@@ -185,15 +184,6 @@ def read_lineage(folder: Path, root: Path) -> dict[str, Any]:
 
 def _first_folder(name: str, root: Path) -> Path | None:
     return next((path for path in (Path(name), root / name) if path.is_dir()), None)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none to read."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def note_model(catalogue: Catalogue, model: Model) -> None:

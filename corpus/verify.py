@@ -5,7 +5,6 @@ uploader may take a licence back for the future; whether to remove the recording
 """
 
 import contextlib
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from corpus import console, engine
 from corpus.catalogue import Catalogue, Recording, Tombstone
 from corpus.errors import ItemError
 from corpus.fetch import FETCHED
+from corpus.files import file_sha256
 from corpus.remove import holdings
 from corpus.sources import sites, video, ytdlp
 from corpus.workspace import Workspace
@@ -66,7 +66,7 @@ class _File:
 
 def _check(file: _File) -> Problem | None:
     try:
-        changed = file.sha256 is not None and _sha256(file.path) != file.sha256
+        changed = file.sha256 is not None and file_sha256(file.path) != file.sha256
         missing = not file.path.is_file()
     except OSError:
         changed, missing = False, True
@@ -76,11 +76,6 @@ def _check(file: _File) -> Problem | None:
     if changed:
         return Problem(file.id, "media_changed", f"{file.path} is not the file it was; restore it")
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def check_datasets(workspace: Workspace, catalogue: Catalogue) -> Iterator[Problem]:

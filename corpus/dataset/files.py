@@ -1,6 +1,5 @@
 """The files of a dataset: its manifest, their hashes, and which of them belong to a split."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 
 from corpus.dataset.rows import SCHEMA
 from corpus.errors import UserError
+from corpus.files import file_sha256, read_json
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
@@ -23,11 +23,7 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The content of manifest.json; empty where there is none that can be read."""
-    try:
-        content = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return read_json(folder / "manifest.json")
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
@@ -35,14 +31,8 @@ def file_hashes(folder: Path) -> dict[str, str]:
     hashes = {}
     for path in sorted(folder.iterdir()):
         if path.name != "manifest.json":
-            hashes[path.name] = sha256_of(path)
+            hashes[path.name] = file_sha256(path)
     return hashes
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_shards(folder: Path) -> None:
@@ -53,7 +43,7 @@ def check_shards(folder: Path) -> None:
     """
     for name, sha256 in read_manifest(folder).get("files", {}).items():
         path = folder / name
-        if path.suffix == ".parquet" and not (path.is_file() and sha256_of(path) == sha256):
+        if path.suffix == ".parquet" and not (path.is_file() and file_sha256(path) == sha256):
             raise UserError(f"{path}: not the file that was built; copy it again, or build anew")
 
 

@@ -11,13 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from corpus.dataset.files import shards_of
-from corpus.dataset.rows import SCHEMA, Row
+from corpus.dataset.rows import ROW_GROUP_ROWS, SCHEMA, Row
 from corpus.errors import UserError
 
 if TYPE_CHECKING:
     import datasets
-
-BATCH_ROWS = 25  # of 30 s windows 17 MB
 
 
 def read_split(folder: Path, split: str) -> datasets.Dataset:
@@ -41,7 +39,7 @@ def read_split(folder: Path, split: str) -> datasets.Dataset:
 def read_rows(shard: Path) -> Iterator[Row]:
     """The rows of one Parquet file as they were written, one row group in memory at a time."""
     with pq.ParquetFile(shard) as file:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=SCHEMA.names):
+        for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=SCHEMA.names):
             yield from batch.to_pylist()
 
 
@@ -95,7 +93,7 @@ def held_out_audio(rows: Iterable[HeldOut]) -> Iterator[tuple[HeldOut, bytes]]:
         wanted.setdefault(row.shard, {})[row.row] = row
     for shard, by_id in wanted.items():
         with pq.ParquetFile(shard) as file:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=["id", "audio"]):
+            for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=["id", "audio"]):
                 for found in batch.to_pylist():
                     if found["id"] in by_id:
                         yield by_id[found["id"]], found["audio"]["bytes"]

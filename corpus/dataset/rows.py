@@ -13,6 +13,7 @@ from corpus.pack import STEPS_PER_SECOND, WINDOW_SECONDS
 from corpus.pieces import faded
 
 GRID_SAMPLES = SAMPLE_RATE // STEPS_PER_SECOND  # samples in one 0.02 s step
+ROW_GROUP_ROWS = 25  # held at a time, in several forms: of 30 s windows 17 MB at most
 
 
 class Audio(TypedDict):

@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 
 from corpus import __version__
 from corpus.chunks import chunks
-from corpus.dataset.files import file_hashes, read_manifest, sha256_of, write_manifest
-from corpus.dataset.rows import SCHEMA, Row
+from corpus.dataset.files import file_hashes, read_manifest, write_manifest
+from corpus.dataset.rows import ROW_GROUP_ROWS, SCHEMA, Row
 from corpus.errors import UserError
+from corpus.files import file_sha256
 
-ROW_GROUP_ROWS = 25  # what the writer holds, in several forms: of 30 s windows 17 MB at most
 SHARD_SECONDS = 4 * 3600.0  # at most 461 MB as FLAC, whatever the sound; the Hub advises 500 MB
 
 
@@ -255,7 +255,7 @@ def _earlier_shards(folders: Iterable[Path]) -> dict[str, tuple[Path, str]]:
 def _take_over(shard: Path, sha256: str, target: Path) -> bool:
     """Link a shard of an earlier dataset; False where it is not what it was."""
     try:
-        if sha256_of(shard) != sha256:
+        if file_sha256(shard) != sha256:
             return False
     except OSError:
         return False

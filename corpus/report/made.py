@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from corpus.files import read_json
+
 
 def datasets_built(folder: Path) -> Iterator[dict[str, Any]]:
     """The datasets whose manifest can be read."""
     for path in sorted(folder.glob("[!.]*/manifest.json")):
-        manifest = _json(path)
+        manifest = read_json(path)
         splits = manifest.get("splits", {})
         if splits:
             yield {
@@ -24,7 +26,7 @@ def datasets_built(folder: Path) -> Iterator[dict[str, Any]]:
 def runs_made(folder: Path) -> Iterator[dict[str, Any]]:
     """The runs of `train fit`, with the best of their evaluations on dev so far."""
     for path in sorted(folder.glob("[!.]*/run.json")):
-        record = _json(path)
+        record = read_json(path)
         if "config" not in record:
             continue
         evaluations = _evaluations(path.with_name("metrics.jsonl"))
@@ -54,12 +56,3 @@ def _evaluations(path: Path) -> list[dict[str, Any]]:
     except OSError:
         return []
     return [json.loads(line) for line in lines if '"dev_wer"' in line and line.endswith("}")]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """An object from a file; empty where it cannot be read."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
