@@ -5,6 +5,7 @@ stage carries on after a kill, does only what is new, and does nothing twice.
 """
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,12 +83,17 @@ _READING = "catalogue_reading"
 class Catalogue:
     """An open catalogue. `url` is a SQLAlchemy database URL.
 
+    Its connections are closed when nothing refers to it any more.
+
     Raises:
         UserError: it cannot be opened, belongs to another program or to a newer version of this.
     """
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
+        # A pool refers to itself: by itself it would stay open until the collector finds it, and
+        # a PostgreSQL server lets in a hundred connections in all.
+        weakref.finalize(self, self.engine.dispose)
         self._turn = threading.Lock()
         try:
             self._migrate()

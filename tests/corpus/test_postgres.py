@@ -3,8 +3,10 @@
 `pytest --postgres` runs what is promised of every catalogue there too.
 """
 
+import gc
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, func, select, text
+from sqlalchemy import NullPool, create_engine, func, select, text
 
 from corpus import catalogue as module
 from corpus.catalogue import Catalogue, Decision, Failure, Recording, Transcript, Verdict
@@ -73,6 +75,30 @@ class TestMigrations:
     ) -> None:
         code = "import sys; from corpus.catalogue import Catalogue; Catalogue(sys.argv[1])"
         run_at_once(code, *[[workspace.catalogue_url]] * 4)
+
+
+def test_a_catalogue_that_nothing_uses_any_more_keeps_no_connection(
+    workspace: Workspace,
+) -> None:
+    gc.disable()  # which might otherwise close them, sooner or later
+    try:
+        for _ in range(5):
+            with Catalogue(workspace.catalogue_url).session() as session:
+                session.scalars(select(Recording)).all()
+        engine = create_engine(
+            workspace.catalogue_url.replace("postgresql:", "postgresql+psycopg:"),
+            poolclass=NullPool,
+        )
+        ours = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+        for _ in range(100):  # the server notices that a client is gone a moment later
+            with engine.connect() as connection:
+                left = connection.scalar(ours)
+            if left == 1:
+                break
+            time.sleep(0.1)
+        assert left == 1
+    finally:
+        gc.enable()
 
 
 class TestWritersAtOnce:
