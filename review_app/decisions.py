@@ -168,11 +168,14 @@ def undo(session: Session, reviewer: str, double_share: float = 0.0) -> Segment:
         UserError: there is none.
         Conflict: it cut a segment, and somebody has decided on what came of it.
     """
+    is_there = select(Segment.id).filter(Segment.id == Decision.segment_id).exists()
     newest = session.scalar(
         select(Decision)
         .filter(
             Decision.reviewer == reviewer,
             Decision.undone_by.is_(None),
+            # What somebody else has cut since is not the reviewer's to bring back.
+            is_there | Decision.cut.is_not(None),
             Decision.action.in_((*ACTIONS, "split", "merge")),
         )
         .order_by(Decision.made_at.desc(), Decision.id.desc())

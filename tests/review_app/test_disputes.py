@@ -241,6 +241,22 @@ def test_a_second_opinion_may_be_to_cut_the_segment_and_undo_brings_it_back_to_t
     assert clients["Second"].post("/api/v1/split", json=cut).status_code == 409
 
 
+def test_undo_passes_over_what_somebody_else_has_cut_since(
+    clients: Clients, add_segment: AddSegment, decide: Decide
+) -> None:
+    before = add_segment("before", 4000, 6000, verdict="review")
+    key = add_segment("one two", 0, 4000, verdict="review")
+    for one in (before, key):
+        assert decide("First", one, "accept").is_success
+    cut = {"segment_id": key, "at_ms": 1500, "texts": ["one", "two"], "client_id": "the cut."}
+    assert clients["Second"].post("/api/v1/split", json=cut).is_success
+    assert undo(clients["First"])["segment_id"] == before
+    reply = clients["First"].post("/api/v1/undo")
+    assert (reply.status_code, reply.json()["detail"]) == (422, "there is nothing to undo")
+    assert undo(clients["Second"])["segment_id"] == key
+    assert undo(clients["First"])["segment_id"] == key
+
+
 def test_bounds_that_another_has_moved_on_since_are_not_put_back(
     clients: Clients, catalogue: Catalogue, add_segment: AddSegment, decide: Decide
 ) -> None:
