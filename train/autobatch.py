@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from corpus import console
 from corpus.pack import MAX_TOKENS
 from train import model as models
 from train.config import FitConfig
@@ -43,11 +44,11 @@ def autobatch(config: FitConfig) -> list[Trial]:
     """
     with joined_processes(config.deepspeed) as processes:
         trials: list[Trial] = []
-        for size in range(1, config.batch_size + 1):
-            if config.batch_size % size == 0:
-                trials.append(_try(config, size, processes))
-                if trials[-1].seconds is None:
-                    break
+        sizes = [n for n in range(1, config.batch_size + 1) if config.batch_size % n == 0]
+        for size in console.progress(sizes, desc="micro-batch", unit="size"):
+            trials.append(_try(config, size, processes))
+            if trials[-1].seconds is None:
+                break
         return trials
 
 

@@ -142,7 +142,7 @@ class FitConfig:
             raise UserError(f"precision is {self.precision}: there are {', '.join(PRECISIONS)}")
         if self.lora and self.freeze:
             raise UserError("lora freezes all weights by itself; leave freeze out")
-        if self.ema and self.deepspeed == "zero3":
+        if self.ema and _divides_weights(self.deepspeed):
             raise UserError("ema needs the weights whole in each process; use zero2")
         for name in SHARES:
             value = getattr(self, name)
@@ -350,6 +350,14 @@ def deepspeed_config(choice: str, plan: Plan, *, on_gpu: bool, precision: str) -
         "train_micro_batch_size_per_gpu": plan.micro_batch,
         "gradient_accumulation_steps": plan.accumulate,
     }
+
+
+def _divides_weights(choice: str) -> bool:
+    """Whether a --deepspeed is ZeRO stage 3, by its name or in the JSON file."""
+    if choice == "none" or choice in STAGES:
+        return STAGES.get(choice) == 3
+    zero = _read_json(Path(choice)).get("zero_optimization")
+    return isinstance(zero, dict) and zero.get("stage") == 3
 
 
 def _read_json(file: Path) -> dict[str, Any]:

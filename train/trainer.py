@@ -425,9 +425,10 @@ class Run:
             "processes": self.processes.world,
         }
         checkpoint.write(self.folder / "checkpoints", self.step, save_part, state, self.processes)
+        whole = self.engine.whole_model()
         if self.processes.first:
             weights = self.folder / "weights"
-            models.save(self.whisper, weights / f"step-{self.step:08d}")
+            models.save(self.whisper, weights / f"step-{self.step:08d}", whole)
             for old in sorted(weights.glob("step-*"))[:-WEIGHTS_KEPT]:
                 shutil.rmtree(old)
 

@@ -149,3 +149,13 @@ def test_a_mistake_in_a_deepspeed_file_is_named(tmp_path: Path, content: str, me
     file.write_text(content)
     with pytest.raises(UserError, match=message):
         engine_settings(str(file))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_average_of_weights_that_are_divided_is_refused(named: bool, tmp_path: Path) -> None:
+    file = tmp_path / "ds.json"
+    file.write_text('{"zero_optimization": {"stage": 3}}')
+    with pytest.raises(UserError, match="ema needs the weights whole"):
+        FitConfig(("d",), "m", "o", ema=0.9, deepspeed="zero3" if named else str(file))
+    file.write_text('{"zero_optimization": {"stage": 1}}')
+    FitConfig(("d",), "m", "o", ema=0.9, deepspeed=str(file))

@@ -134,6 +134,18 @@ def test_a_run_with_lora_saves_a_whole_model_that_has_learnt(
     models.load(str(run))
 
 
+def test_lora_beside_divided_weights_saves_whole_models(
+    run_fit: Callable[..., Path], tiny_model: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "all-divided.json"
+    file.write_text('{"zero_optimization": {"stage": 3, "stage3_param_persistence_threshold": 0}}')
+    run = run_fit(lora=4, deepspeed=str(file))
+    shapes = {n: w.shape for n, w in load_file(tiny_model / "model.safetensors").items()}
+    for folder in (run / "model", *(run / "weights").iterdir()):
+        saved = load_file(folder / "model.safetensors")
+        assert {name: weight.shape for name, weight in saved.items()} == shapes
+
+
 @pytest.mark.parametrize("option", ["gradient_checkpointing", "freeze"])
 def test_checkpointing_and_freezing_start_from_the_same_loss(
     run_fit: Callable[..., Path], plain: Path, tiny_model: Path, option: str
