@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from corpus.errors import UserError
 from train.config import MAX_GRADIENT_NORM, FitConfig, Plan, deepspeed_config
 from train.loss import WhisperLoss
-from train.optimiser import new_optimizer, set_rates
+from train.optimiser import new_optimizer, place_steps, set_rates
 
 Inputs = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """Arguments of `WhisperLoss`."""
@@ -215,7 +215,7 @@ class TorchEngine:
 
     def load(self, folder: Path, saved_by: int) -> None:
         """See `Engine.load`."""
-        state = torch.load(folder / "torch.pt", weights_only=True)
+        state = torch.load(folder / "torch.pt", map_location="cpu", weights_only=True)
         for name, part in self._parts():
             part.load_state_dict(state[name])
         set_rates(self.optimizer, self.plan, self.schedule.last_epoch)
@@ -320,6 +320,7 @@ class DeepSpeedEngine:
         self.engine._config.load_universal_checkpoint = True
         found: str | None = self.engine.load_checkpoint(str(folder), tag=whole.name)[0]
         self.engine._config.load_universal_checkpoint = False
+        place_steps(self.optimizer)
         self.processes.wait()
         if self.processes.first:
             shutil.rmtree(whole)

@@ -89,3 +89,13 @@ def set_rates(optimizer: Any, plan: Plan, step: int) -> None:
     """After loading, go by the plan as it is now: a run may carry on with more steps."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * plan.rate(step)
+
+
+def place_steps(optimizer: Any) -> None:
+    """Put Adam's counts of steps beside their weights, as torch does when it loads them.
+
+    DeepSpeed's universal checkpoint leaves them on the CPU, where fused Adam does not find them.
+    """
+    for weight, state in optimizer.state.items():
+        if isinstance(state.get("step"), torch.Tensor):
+            state["step"] = state["step"].to(weight.device)

@@ -437,7 +437,9 @@ class Run:
         self.step, self.best, self.stale = state["step"], state["best"], state["stale"]
         self.engine.load(found, state["processes"])
         if self.average is not None:
-            self.average.load(torch.load(found / "average.pt", weights_only=True))
+            # Saved on the first process's GPU, which has no room for one of each process.
+            average = torch.load(found / "average.pt", map_location="cpu", weights_only=True)
+            self.average.load(average)
         if state["processes"] != self.processes.world:
             return  # what dropout draws is a process's own
         random_state = torch.load(found / f"random-{self.processes.rank}.pt", weights_only=True)

@@ -113,6 +113,22 @@ def test_two_gpus_make_the_steps_of_one(
     assert losses(settings.output) == pytest.approx(plain, rel=1e-3)
 
 
+def test_what_another_number_of_processes_saved_is_carried_on(
+    config: Callable[..., FitConfig], plain: list[float]
+) -> None:
+    settings = config()
+    fit(settings)
+    run = Path(settings.output)
+    (run / "checkpoints" / "step-00000004" / "state.json").unlink()  # as if killed before it
+    for file, change in {
+        run / "checkpoints" / "step-00000002" / "state.json": {"processes": 2},
+        run / "run.json": {"processes": 2, "status": "running"},
+    }.items():
+        file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    fit(settings)
+    assert losses(settings.output) == pytest.approx(plain, rel=1e-3)
+
+
 def test_autobatch_meets_the_end_of_memory(config: Callable[..., FitConfig]) -> None:
     settings = config(deepspeed="none", batch_size=64)
     one = autobatch(config(deepspeed="none", batch_size=1))[0]

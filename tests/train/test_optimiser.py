@@ -15,7 +15,7 @@ from train import model as models
 from train.config import FitConfig
 from train.ema import Average
 from train.loss import WhisperLoss
-from train.optimiser import new_optimizer
+from train.optimiser import new_optimizer, place_steps
 from train.trainer import fit, prepare
 
 SINES = "model.encoder.embed_positions.weight"
@@ -94,6 +94,14 @@ def test_a_mistake_in_what_to_freeze_is_named(
 ) -> None:
     with pytest.raises(UserError, match=message):
         prepare(whisper, make(**options), sources=1)
+
+
+def test_counts_of_steps_go_where_their_weights_are() -> None:
+    elsewhere = torch.nn.Parameter(torch.empty(1, device="meta"))
+    optimizer = torch.optim.AdamW([elsewhere, torch.nn.Parameter(torch.empty(1))])
+    optimizer.state[elsewhere] = {"step": torch.tensor(2.0)}
+    place_steps(optimizer)
+    assert optimizer.state[elsewhere]["step"].device == elsewhere.device
 
 
 @pytest.fixture(scope="module")
