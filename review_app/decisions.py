@@ -164,6 +164,8 @@ def revert(
 def undo(session: Session, reviewer: str, double_share: float = 0.0) -> Segment:
     """Take back the reviewer's own newest decision that stands; returns its segment.
 
+    What that decision had replaced holds again.
+
     Raises:
         UserError: there is none.
         Conflict: it cut a segment, and somebody has decided on what came of it.
@@ -192,6 +194,17 @@ def undo(session: Session, reviewer: str, double_share: float = 0.0) -> Segment:
     segment.decisions.append(row)
     session.flush()
     newest.undone_by = row.id
+    if newest.cut is None:  # else what it had replaced was on the segment that is hidden now
+        _bring_back(segment, newest)
     session.flush()
     order.refresh_one(session, segment.id, double_share)
     return segment
+
+
+def _bring_back(segment: Segment, undone: Decision) -> None:
+    """Let hold again what a decision had replaced, unless its reviewer has decided anew since."""
+    final = [made for made in segment.decisions if made.action in FINAL_ACTIONS]
+    anew = {(made.reviewer, made.adjudicates) for made in final if made.undone_by is None}
+    for made in final:
+        if made.undone_by == undone.id and (made.reviewer, made.adjudicates) not in anew:
+            made.undone_by = None

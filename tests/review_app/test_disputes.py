@@ -95,6 +95,14 @@ def holds(catalogue: Catalogue, key: str) -> tuple[str | None, bool]:
     return texts.get(found.decided[2] or 0), found.disputed
 
 
+def made_by(catalogue: Catalogue, key: str, text: str) -> int:
+    """The decision for a text."""
+    with catalogue.session() as session:
+        texts = {one.id: one.text for one in session.get_one(Segment, key).transcripts}
+        made = session.get_one(Segment, key).decisions
+        return next(one.id for one in made if texts.get(one.transcript_id or 0) == text)
+
+
 def test_an_adjudicator_settles_what_two_differ_on_and_can_take_that_back(
     clients: Clients, catalogue: Catalogue, add_segment: AddSegment, decide: Decide
 ) -> None:
@@ -239,6 +247,38 @@ def test_a_second_opinion_may_be_to_cut_the_segment_and_undo_brings_it_back_to_t
     assert undo(clients["Second"])["segment_id"] == key
     assert following(clients["Second"]) == (key, 1, 0)
     assert clients["Second"].post("/api/v1/split", json=cut).status_code == 409
+
+
+def test_undoing_a_return_lets_hold_again_what_it_had_replaced(
+    clients: Clients, catalogue: Catalogue, add_segment: AddSegment, decide: Decide
+) -> None:
+    key = add_segment("the plane", verdict="review")
+    decide("First", key, text="the plain")
+    undo(clients["First"])
+    decide("First", key, text="the planes")
+    address = f"/api/v1/segments/{key}"
+    earlier, later = (made_by(catalogue, key, text) for text in ("the plain", "the planes"))
+    for chosen in (earlier, later):  # a return to a return, too
+        reply = clients["Judge"].post(f"{address}/revert", json={"decision_id": chosen})
+        assert reply.status_code == 200
+    assert holds(catalogue, key) == ("the planes", False)
+    for text in ("the plain", "the planes"):
+        undo(clients["Judge"])
+        assert holds(catalogue, key) == (text, False)
+    with catalogue.session() as session:
+        assert session.get_one(Decision, later).undone_by is None
+
+
+def test_undoing_a_return_gives_nobody_two_opinions(
+    clients: Clients, catalogue: Catalogue, add_segment: AddSegment, decide: Decide
+) -> None:
+    key = add_segment("the plane", verdict="review")
+    decide("First", key, text="the plain")
+    chosen = {"decision_id": made_by(catalogue, key, "the plain")}
+    assert clients["Judge"].post(f"/api/v1/segments/{key}/revert", json=chosen).is_success
+    assert decide("First", key, text="the planes").is_success
+    undo(clients["Judge"])
+    assert holds(catalogue, key) == ("the planes", False)
 
 
 def test_undo_passes_over_what_somebody_else_has_cut_since(
