@@ -6,6 +6,7 @@ name that changes when the data set does. What has to be judged, cut or divided 
 first goes through `corpus import hf`.
 """
 
+import csv
 import hashlib
 import os
 from collections import Counter
@@ -18,7 +19,14 @@ import pyarrow.parquet as pq
 from corpus.audio import SAMPLE_RATE, MediaError, decode
 from corpus.console import progress, say
 from corpus.dataset import LabelledSegment, Row, window_row, write_dataset
-from corpus.dataset.hf import DataSet, Example, guess_columns, our_split, row_language
+from corpus.dataset.hf import (
+    AUDIO_COLUMNS,
+    DataSet,
+    Example,
+    guess_columns,
+    our_split,
+    row_language,
+)
 from corpus.errors import UserError
 from corpus.pack import WINDOW_SECONDS
 from corpus.text import clean_transcript
@@ -60,13 +68,38 @@ def _cache() -> Path:
 
 
 def _fingerprint(name: str, language: str | None) -> str:
-    """Of where a data set is, what language it is said to be in, and the state of its files."""
-    digest = hashlib.sha256(f"{Path(name).resolve()}\n{name}\n{language}".encode())
-    for path in sorted(Path(name).rglob("*")):
-        if path.is_file():
-            state = path.stat()
-            digest.update(f"\n{path}\t{state.st_size}\t{state.st_mtime_ns}".encode())
+    """Of where a data set is, what language it is said to be in, and the state of its files.
+
+    A name of the Hub stands for what was there when it was first taken over: to take it over anew,
+    remove it from the cache.
+    """
+    root = Path(name).expanduser()
+    digest = hashlib.sha256(f"{root.resolve()}\n{name}\n{language}".encode())
+    for path in _files(root):
+        state = path.stat()
+        digest.update(f"\n{path}\t{state.st_size}\t{state.st_mtime_ns}".encode())
     return digest.hexdigest()[:12]
+
+
+def _files(path: Path) -> list[Path]:
+    """Those that a data set here is made of: a folder's, or the one file and the audio it names."""
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    if not path.is_file():
+        return []
+    named = _named_audio(path) if path.suffix == ".csv" else set()
+    return [path, *sorted(file for file in named if file.is_file())]
+
+
+def _named_audio(table: Path) -> set[Path]:
+    """The files beside a CSV file that it names; not all that lie there, such as a run's own."""
+    try:
+        with table.open(encoding="utf-8", errors="replace", newline="") as lines:
+            rows = csv.DictReader(lines)
+            column = next((name for name in AUDIO_COLUMNS if name in (rows.fieldnames or ())), None)
+            return {table.parent / (row[column] or "") for row in rows} if column else set()
+    except csv.Error:
+        return set()  # whoever reads it tells what is wrong
 
 
 def _take_over(source: DataSet, language: str | None, folder: Path) -> None:

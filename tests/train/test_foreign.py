@@ -13,7 +13,7 @@ import soundfile
 from corpus.dataset import read_split
 from corpus.errors import UserError
 from train.config import FitConfig
-from train.data import open_data
+from train.data import open_data, open_dev
 from train.foreign import as_dataset
 from train.model import load
 from train.rows import Streamed, read_flac
@@ -83,6 +83,29 @@ def test_it_is_taken_over_once_and_again_when_it_has_changed(
     assert read_split(Path(again), "train")[0]["text"] == "three"
 
 
+def test_a_table_is_taken_over_again_when_it_or_its_audio_has_changed(
+    audio_folder: Callable[..., Path],
+) -> None:
+    clips = audio_folder({"train": [("a.wav", 1.0, 16_000)]}) / "train"
+    (clips / "metadata.jsonl").unlink()
+    table = clips / "table.csv"
+
+    def taken(text: str) -> tuple[str, dict[str, Any]]:
+        table.write_text(f"path,sentence\na.wav,{text}\n")
+        folder = as_dataset(str(table), "cs")
+        return folder, read_split(Path(folder), "train")[0]
+
+    first, row = taken("wrong")
+    (clips / "runs").mkdir()
+    (clips / "runs" / "notes.txt").write_text("made meanwhile")
+    assert as_dataset(str(table), "cs") == first
+    assert row["text"] == "wrong"
+    second, row = taken("right")
+    assert row["text"] == "right"
+    soundfile.write(clips / "a.wav", np.zeros(8_000), 16_000)
+    assert as_dataset(str(table), "cs") != second
+
+
 def test_a_language_that_nobody_tells_is_asked_for(audio_folder: Callable[..., Path]) -> None:
     folder = audio_folder({"train": [("a.wav", 1.0, 16_000)]})
     with pytest.raises(UserError, match="language=cs"):
@@ -111,6 +134,18 @@ def test_rows_are_streamed_from_an_address(dataset: Path) -> None:
     assert there.audio(7) == here.audio(7)
     with pytest.raises(UserError, match="no split validation"):
         Streamed(f"file://{dataset}", "validation")
+
+
+def test_an_address_has_a_dev_split_like_a_folder(dataset: Path, tmp_path: Path) -> None:
+    def dev(*datasets: str) -> list[tuple[str, bytes]] | None:
+        found = open_dev(FitConfig(datasets, "m", "o", streaming=True))
+        return found and [(row["id"], row["audio"]["bytes"]) for row in found]
+
+    here = dev(str(dataset))
+    assert dev(f"file://{dataset}") == here
+    assert dev(f"file://{dataset}", str(dataset)) == [*(here or []), *(here or [])]
+    shutil.copytree(dataset, tmp_path / "d", ignore=shutil.ignore_patterns("dev-*"))
+    assert dev(f"file://{tmp_path / 'd'}") is None
 
 
 def test_what_is_no_data_set_is_told_in_one_line(tmp_path: Path) -> None:
