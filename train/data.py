@@ -4,7 +4,6 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from corpus.errors import UserError
@@ -13,7 +12,7 @@ from train.foreign import as_dataset
 from train.material import Material, collect
 from train.model import Whisper
 from train.reader import Reader
-from train.rows import STREAMED_GROUPS, Folder, Mapped, Rows, Streamed, open_split
+from train.rows import STREAMED_GROUPS, Folder, Mapped, Rows, Streamed, has_split, open_split
 from train.stream import BUCKET, COMPILED_BUCKET, Request, Stream, weights_by_temperature
 
 FETCHED_AHEAD = 8
@@ -118,8 +117,7 @@ def _weights(config: FitConfig, materials: Sequence[Material]) -> Sequence[float
 
 def open_dev(config: FitConfig) -> Any:
     """The dev splits as one `datasets.Dataset`, or None where no dataset has one."""
-    folders = take_over(config)
-    with_dev = [folder for folder in folders if any(Path(folder).glob("dev-*.parquet"))]
+    with_dev = [folder for folder in take_over(config) if has_split(folder, "dev")]
     return open_split(with_dev, "dev") if with_dev else None
 
 

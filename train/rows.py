@@ -124,18 +124,38 @@ class Streamed:
 
 
 def _find_shards(folder: str, split: str) -> tuple[Any, list[str]]:
+    """A filesystem and a split's files on it."""
     import fsspec
 
     if "://" not in folder:
         return fsspec.filesystem("file"), [str(path) for path in shards_of(Path(folder), split)]
-    try:
-        filesystem, root = fsspec.core.url_to_fs(folder)
-        shards = sorted(filesystem.glob(f"{root.rstrip('/')}/{split}-?????-of-?????.parquet"))
-    except (OSError, ValueError, ImportError) as error:
-        raise UserError(f"{folder} cannot be read: {error}") from error
+    filesystem, shards = _shards_at(folder, split)
     if not shards:
         raise UserError(f"{folder}: no split {split} there; `corpus export` to the Hub makes one")
     return filesystem, shards
+
+
+def _shards_at(address: str, split: str) -> tuple[Any, list[str]]:
+    """The same at an address, where there may be none."""
+    import fsspec
+
+    try:
+        filesystem, root = fsspec.core.url_to_fs(address)
+        pattern = f"{root.rstrip('/')}/{split}-?????-of-?????.parquet"
+        return filesystem, sorted(filesystem.glob(pattern))
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"{address} cannot be read: {error}") from error
+
+
+def has_split(folder: str, split: str) -> bool:
+    """Whether a dataset has a split, in a folder or at an address.
+
+    Raises:
+        UserError: the address cannot be read.
+    """
+    if "://" in folder:
+        return bool(_shards_at(folder, split)[1])
+    return any(Path(folder).glob(f"{split}-*.parquet"))
 
 
 class Rows:
@@ -168,9 +188,22 @@ def read_flac(data: bytes, start: int = 0, stop: int | None = None) -> np.ndarra
 def open_split(folders: Sequence[str], split: str) -> Any:
     """One split of one or more datasets, laid end to end, as a `datasets.Dataset`.
 
+    Args:
+        folders: or addresses; what lies at one is copied into the cache of `datasets`.
+
     Raises:
-        UserError: a folder is missing or is no dataset, or none of them has the split.
+        UserError: a folder is missing or is no dataset, or one of them has no such split.
     """
     from datasets import concatenate_datasets
 
-    return concatenate_datasets([Mapped(folder, split).dataset for folder in folders])
+    return concatenate_datasets([_whole(str(folder), split) for folder in folders])
+
+
+def _whole(folder: str, split: str) -> Any:
+    if "://" not in folder:
+        return Mapped(folder, split).dataset
+    from datasets import Audio, Dataset
+
+    filesystem, shards = _find_shards(folder, split)
+    rows = Dataset.from_parquet([filesystem.unstrip_protocol(shard) for shard in shards])
+    return rows.cast_column("audio", Audio(decode=False))
