@@ -83,7 +83,7 @@ def page(
     ).all()
     if not here and listing.page > 1:
         return [], page(session, person, filters, replace(listing, page=1))[1]
-    shown = _rows(session, [(id, decision) for id, decision, _ in here])
+    shown = _rows(session, [(id, decision) for id, decision, _ in here], hidden)
     return shown, here[0][2] if here else 0
 
 
@@ -129,6 +129,12 @@ def _hidden(person: Person) -> Select[str]:
     return select(_Doubled.segment_id).filter(_Doubled.double, ~knows)
 
 
+def _rests_on(hidden: Select[str]) -> ColumnElement[bool]:
+    """Whether the verdict may tell what others have decided on one of the hidden segments."""
+    final = exists().where(_Own.id == Overview.decision_id, _Own.action.in_(FINAL_ACTIONS))
+    return final & Overview.segment_id.in_(hidden)
+
+
 def _visible_decision(person: Person, hidden: Select[str]) -> ColumnElement[int]:
     own_skip = (
         select(func.max(_Own.id))
@@ -151,7 +157,7 @@ def _wanted(
     if recordings is not None:
         wanted.append(Overview.recording_id.in_(recordings))
     if filters.verdict:
-        wanted.append(Overview.verdict == filters.verdict)
+        wanted += [Overview.verdict == filters.verdict, ~_rests_on(hidden)]
     if filters.conflicts:
         disputed = select(Waiting.segment_id).filter(Waiting.disputed)
         wanted.append(Overview.segment_id.in_(disputed))
@@ -182,7 +188,9 @@ def _decided_as(
     return wanted
 
 
-def _rows(session: Session, here: Sequence[tuple[str, int | None]]) -> list[dict[str, Any]]:
+def _rows(
+    session: Session, here: Sequence[tuple[str, int | None]], hidden: Select[str]
+) -> list[dict[str, Any]]:
     ids = [key for key, _ in here]
     segments = {
         segment.id: segment
@@ -199,14 +207,18 @@ def _rows(session: Session, here: Sequence[tuple[str, int | None]]) -> list[dict
     }
     overviews = session.scalars(select(Overview).filter(Overview.segment_id.in_(ids)))
     known = {row.segment_id: row for row in overviews}
+    secret = select(Overview.segment_id).filter(Overview.segment_id.in_(ids), _rests_on(hidden))
+    without_verdict = set(session.scalars(secret))
     return [
-        _row(segments[key], known[key], decision_id)
+        _row(segments[key], known[key], decision_id, key not in without_verdict)
         for key, decision_id in here
         if key in segments  # else it was cut anew a moment ago
     ]
 
 
-def _row(segment: Segment, known: Overview, decision_id: int | None) -> dict[str, Any]:
+def _row(
+    segment: Segment, known: Overview, decision_id: int | None, with_verdict: bool
+) -> dict[str, Any]:
     made = next((one for one in segment.decisions if one.id == decision_id), None)
     shown = standing.shown_transcript(segment)
     if made is not None and made.transcript_id is not None:
@@ -218,7 +230,7 @@ def _row(segment: Segment, known: Overview, decision_id: int | None) -> dict[str
         "text": shown.text if shown else "",
         "language": recording.language,
         "seconds": (segment.end_ms - segment.start_ms) / 1000,
-        "verdict": segment.verdict.verdict if segment.verdict else None,
+        "verdict": segment.verdict.verdict if segment.verdict and with_verdict else None,
         "logprob": known.logprob,
         "cer": known.cer,
         "decision": made

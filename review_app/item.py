@@ -27,11 +27,11 @@ def tell(
     """The segment with all that helps to decide it; `token` and `held_by` tell of its lease."""
     recording, shown = segment.recording, standing.shown_transcript(segment)
     address = quote(segment.id, safe="")
-    reasons = segment.verdict.reasons if segment.verdict else []
     settles = person.may("adjudicator")
     disputed = settles and standing.is_disputed(segment)
     opinions = standing.opinions(segment) if disputed else []
     blind = standing.is_blind(segment, double_share, settles)
+    reasons = standing.told_reasons(segment, blind)
     shown_apart = {opinion.transcript_id for opinion in opinions}
     visible = [
         one

@@ -210,12 +210,15 @@ def _changes(session: Session, first: str, last: str, double_share: float) -> li
         held_out,
     ) in rows:
         differs = max((rate for rate in (cer, agreement) if rate is not None), default=None)
+        double, made = wants_two(key, double_share), opinions[key]
+        is_open = key not in settled and len(made) < 1 + double
+        # The verdict after the first of two opinions rests on it: to the second it says nothing.
+        among = "review" if is_open and made else verdict
         place = {
             "segment_id": key,
             "recording_id": recording_id,
-            "worth": worth(verdict, length / 1000, logprob, differs, held_out=held_out),
+            "worth": worth(among, length / 1000, logprob, differs, held_out=held_out),
         }
-        double = wants_two(key, double_share)
         overview.append(
             place
             | {
@@ -228,9 +231,9 @@ def _changes(session: Session, first: str, last: str, double_share: float) -> li
                 "decision_id": newest.get(key),
             }
         )
-        to_decide = verdict == "review" or characters is not None or typed is not None
-        disputed = disagree(opinions[key])
-        if key not in settled and (disputed or (to_decide and len(opinions[key]) < 1 + double)):
+        to_decide = among == "review" or characters is not None or typed is not None
+        disputed = key not in settled and disagree(made)
+        if disputed or (to_decide and is_open):
             waiting.append(place | {"disputed": disputed})
     found: list[Changes] = []
     tables: tuple[tuple[Table, list[dict[str, Any]]], ...]

@@ -122,7 +122,10 @@ def _wanted(filters: Filters) -> list[ColumnElement[bool]]:
         # The order goes by the verdict first, so that no other segments are looked at.
         start, end = order.tier(filters.verdict)
         of_it = Verdict.segment_id == Waiting.segment_id, Verdict.verdict == filters.verdict
-        wanted += [Waiting.worth >= start, Waiting.worth < end, exists().where(*of_it)]
+        fits: ColumnElement[bool] = exists().where(*of_it)
+        if filters.verdict == "review":  # and what waits for a second opinion
+            fits = fits | exists().where(Decision.segment_id == Waiting.segment_id, STANDS)
+        wanted += [Waiting.worth >= start, Waiting.worth < end, fits]
     return wanted
 
 

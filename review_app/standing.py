@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session, object_session
 from corpus.catalogue import FINAL_ACTIONS, Decision, Segment, Transcript, Waiting, in_utc
 from corpus.errors import UserError
 from corpus.evidence import disagree
+from corpus.verdict import DISPUTED, REJECTED, REVIEWED, reason_kind
 from review_app import leases, order
 
 
@@ -64,6 +65,13 @@ def is_blind(segment: Segment, double_share: float, may_settle: bool) -> bool:
     """
     wants_two = order.wants_two(segment.id, double_share)
     return wants_two and not (may_settle and len(opinions(segment)) > 1)
+
+
+def told_reasons(segment: Segment, blind: bool) -> list[str]:
+    """The reasons of the verdict; to who is `blind` none that tells what people have decided."""
+    reasons = segment.verdict.reasons if segment.verdict else []
+    of_people = {REVIEWED, REJECTED, DISPUTED}
+    return [reason for reason in reasons if not (blind and reason_kind(reason) in of_people)]
 
 
 def _final(segment: Segment) -> list[Decision]:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from corpus.catalogue import Catalogue, Decision, Segment
+from corpus.catalogue import Catalogue, Decision, Segment, Waiting
 from corpus.evidence import read_all
 from corpus.thresholds import read_thresholds
 from corpus.verdict import apply_verdicts
 from corpus.workspace import Workspace
-from review_app import accounts
+from review_app import accounts, order
 from review_app.accounts import Role
 from review_app.agreement import agreement, read_pairs
 from review_app.app import create_app
@@ -78,6 +78,11 @@ def following(client: TestClient, **filters: str) -> tuple[str | None, int, int]
     if key:
         client.post("/api/v1/release", json={"leases": [found["item"]["lease"]]})
     return key, found["waiting"], found["conflicts"]
+
+
+def browsed(client: TestClient, **filters: str) -> list[str]:
+    rows = client.get("/api/v1/browse", params=filters).json()["rows"]
+    return [row["segment_id"] for row in rows]
 
 
 def undo(client: TestClient) -> Any:
@@ -188,6 +193,37 @@ def test_reviewers_see_and_settle_no_disagreement(
         assert {row["reviewer"] for row in item["history"]} == {name}
         clients[name].post("/api/v1/release", json={"leases": [item["lease"]]})
         assert decide(name, key, text="my word is final").status_code == 409
+
+
+@pytest.mark.parametrize("text", ["the plane", None])
+@pytest.mark.parametrize("wish", [{"action": "reject", "reason": "no_speech"}, {"text": "plain"}])
+def test_a_verdict_that_rests_on_the_first_opinion_tells_nothing_of_it_to_the_second(
+    clients: Clients,
+    catalogue: Catalogue,
+    add_segment: AddSegment,
+    decide: Decide,
+    text: str | None,
+    wish: dict[str, str],
+) -> None:
+    key = add_segment(text, verdict="review", subtitle="the plane")
+    assert decide("First", key, **wish).is_success
+    counts = apply_verdicts(catalogue, "default", read_thresholds("default"), "en")
+    verdict = "drop" if "reason" in wish else "keep"
+    assert counts[verdict] == 1
+    list(order.refresh(catalogue, 1.0))
+    for name in ("Second", "Judge"):
+        item = opened(clients[name], key)
+        assert item["reasons"] == item["reasons_in_words"] == []
+        clients[name].post("/api/v1/release", json={"leases": [item["lease"]]})
+        assert following(clients[name]) == (key, 1, 0)
+        assert following(clients[name], verdict="review")[0] == key  # where it was before
+        assert following(clients[name], verdict=verdict)[0] is None
+        (row,) = clients[name].get("/api/v1/browse").json()["rows"]
+        assert row["verdict"] is None
+        assert browsed(clients[name], verdict=verdict) == []
+    assert browsed(clients["First"], verdict=verdict) == [key]
+    with catalogue.session() as session:
+        assert session.get_one(Waiting, key).worth >= order.tier("review")[0]
 
 
 def test_an_adjudicator_may_settle_what_they_are_one_side_of_and_it_is_counted(
