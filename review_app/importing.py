@@ -106,7 +106,8 @@ def import_decisions(catalogue: Catalogue, file: BinaryIO, name: str) -> Importe
         _apply_cuts(run)
         session.flush()
         for some in batches(sorted(run.touched), BATCH_ROWS):
-            order.refresh_span(session, some[0], some[-1])
+            # Only the server knows the share of what two people decide.
+            order.refresh_span(session, some[0], some[-1], double_share=None)
     return run.told
 
 

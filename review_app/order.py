@@ -112,8 +112,11 @@ def refresh(catalogue: Catalogue, double_share: float = 0.0) -> Iterator[int]:
         yield len(ids)
 
 
-def refresh_span(session: Session, first: str, last: str, double_share: float = 0.0) -> None:
-    """Write the worth of the segments with ids from `first` to `last`, and their overview."""
+def refresh_span(session: Session, first: str, last: str, double_share: float | None = 0.0) -> None:
+    """Write the worth of the segments with ids from `first` to `last`, and their overview.
+
+    Without a `double_share` those stay double that are; what has no overview yet is left out.
+    """
     for table, changed, gone in _changes(session, first, last, double_share):
         if gone:
             here = table.segment_id.in_(gone)
@@ -131,7 +134,7 @@ def refresh_span(session: Session, first: str, last: str, double_share: float = 
             )
 
 
-def _changes(session: Session, first: str, last: str, double_share: float) -> list[Changes]:
+def _changes(session: Session, first: str, last: str, double_share: float | None) -> list[Changes]:
     """What each of the two tables lacks."""
     # No filter by kind: SQLite would walk the index of kinds instead of the span.
     texts = (
@@ -157,6 +160,11 @@ def _changes(session: Session, first: str, last: str, double_share: float) -> li
         .group_by(Transcript.segment_id)
         .subquery()
     )
+    doubles: dict[str, bool] = {}
+    if double_share is None:
+        kept = select(Overview.segment_id, Overview.double)
+        rows_here = kept.filter(Overview.segment_id.between(first, last))
+        doubles = dict(session.execute(rows_here).tuples().all())
     opinions: dict[str, list[str | None]] = defaultdict(list)
     settled: set[str] = set()
     newest: dict[str, int] = {}
@@ -209,8 +217,11 @@ def _changes(session: Session, first: str, last: str, double_share: float) -> li
         typed,
         held_out,
     ) in rows:
+        if double_share is None and key not in doubles:
+            continue
+        double = doubles[key] if double_share is None else wants_two(key, double_share)
+        made = opinions[key]
         differs = max((rate for rate in (cer, agreement) if rate is not None), default=None)
-        double, made = wants_two(key, double_share), opinions[key]
         is_open = key not in settled and len(made) < 1 + double
         # The verdict after the first of two opinions rests on it: to the second it says nothing.
         among = "review" if is_open and made else verdict

@@ -19,9 +19,12 @@ from corpus.catalogue import Catalogue, Decision, Segment, Transcript, Waiting
 from corpus.errors import UserError
 from corpus.evidence import read_all
 from corpus.workspace import Workspace
-from review_app import decisions, order, recut
+from review_app import browse, decisions, order, recut
+from review_app.accounts import Person
+from review_app.browse import Listing
 from review_app.export import export
 from review_app.importing import Imported, import_decisions
+from review_app.queue import Filters
 
 from .conftest import AddSegment
 
@@ -242,6 +245,24 @@ def test_people_who_decided_apart_differ_and_one_persons_later_word_holds(
     with here.session() as session:
         waiting = {row.segment_id: row.disputed for row in session.scalars(select(Waiting))}
     assert waiting == {base[0]: True}  # what was decided elsewhere goes to nobody
+
+
+@pytest.mark.sqlite
+def test_an_opinion_from_elsewhere_is_the_first_of_two_where_a_server_gives_segments_to_two(
+    base: list[str], copied: Copy
+) -> None:
+    here, there = copied(), copied()
+    list(order.refresh(here, 1.0))  # as its server does
+    decide(there, base[0], "First", "typed")
+    bring(here, list(export(there)))
+    with here.session() as session:
+        assert base[0] in session.scalars(select(Waiting.segment_id)).all()
+        rows, _ = browse.page(session, Person("Second"), Filters(), Listing())
+    assert "typed" not in [row["text"] for row in rows]
+    list(order.refresh(there))
+    bring(there, list(export(here)))
+    with there.session() as session:
+        assert base[0] not in session.scalars(select(Waiting.segment_id)).all()
 
 
 @pytest.mark.sqlite
