@@ -20,6 +20,9 @@ N_FFT, HOP = 400, 160
 TIED = "proj_out.weight"
 """The embedding of tokens once more."""
 
+ENGLISH_ONLY = ".en"
+"""How OpenAI names models of English beside the multilingual ones of the same size."""
+
 PCM_SCALE = 32768.0
 PAPER_PEAK_RATES = {384: 1.5e-3, 512: 1e-3, 768: 5e-4, 1024: 2.5e-4, 1280: 1.75e-4}
 """A model's width to its peak learning rate in pre-training (Radford et al. 2022, appendix F)."""
@@ -89,6 +92,10 @@ def load(name: str) -> Whisper:
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"{name}: cannot be loaded as a Whisper model ({reason})") from error
+    if getattr(model.generation_config, "is_multilingual", None) is False:
+        sibling = name.startswith("openai/") and name.endswith(ENGLISH_ONLY)
+        other = name.removesuffix(ENGLISH_ONLY) if sibling else "such as openai/whisper-small"
+        raise UserError(f"{name} knows English only; take a multilingual Whisper, {other}")
     # Sines, which Whisper does not train; as loaded by transformers 5.23 they would be.
     model.model.encoder.embed_positions.requires_grad_(False)
     vocabulary = Vocabulary.from_tokenizer(tokenizer)

@@ -52,6 +52,22 @@ def test_a_saved_model_is_ready_for_other_programs(tiny_model: Path, tmp_path: P
         assert torch.equal(ours, theirs)
 
 
+def test_a_model_for_english_only_is_refused_in_one_line(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "openai" / "whisper-tiny.en"
+    folder.parent.mkdir()
+    models.save(models.load(str(tiny_model)), folder)
+    settings = json.loads((folder / "generation_config.json").read_text())
+    settings["is_multilingual"] = False
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    with pytest.raises(UserError, match=r"English only; .*, such as openai/whisper-small$"):
+        models.load(str(folder))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"English only; .*, openai/whisper-tiny$"):
+        models.load("openai/whisper-tiny.en")
+
+
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/model", "a/b/c"])
 def test_a_missing_model_is_told_in_one_line(name: str) -> None:
     with pytest.raises(UserError, match="no such folder"):
