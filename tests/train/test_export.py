@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,14 @@ def test_the_card_tells_what_the_model_was_made_of(
     assert f"train fit {dataset} --model openai/whisper-tiny" in card
     assert "| torch | 2.13.0 |" in card
     assert (folder / "ATTRIBUTION.md").read_text() == "# Attribution for czech-1\n"
+
+
+def test_the_card_of_a_run_that_was_not_finished_says_so(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run / "model", tmp_path / "averaged" / "model")
+    record = {"status": "running", "config": {"model": "openai/whisper-tiny", "datasets": ["a/b"]}}
+    (tmp_path / "averaged" / "run.json").write_text(json.dumps(record))
+    card = (export(str(tmp_path / "averaged"), "hf") / "README.md").read_text()
+    assert "`openai/whisper-tiny` fine-tuned on b, a run that was not finished with" in card
 
 
 # --- openai/whisper ---

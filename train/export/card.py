@@ -87,8 +87,8 @@ def _origin(record: Mapping[str, Any]) -> Iterator[str]:
         yield ""
         return
     names = ", ".join(Path(name).name for name in config["datasets"])
-    steps = f"{record['steps']} steps with whisper-harvest"
-    yield f"`{config['model']}` fine-tuned on {names}, {steps}."
+    steps = f"{record['steps']} steps" if "steps" in record else "a run that was not finished"
+    yield f"`{config['model']}` fine-tuned on {names}, {steps} with whisper-harvest."
     yield ""
     if averaged := record.get("averaged"):
         share = f", mixed with `{averaged['base']}` (alpha {averaged['alpha']:g})"
