@@ -163,15 +163,17 @@ export class Session {
   }
 
   async fetchNext() {
+    const { filters } = this;
     const exclude = this.excluded().map((id) => ["exclude", id]);
-    const wanted = new URLSearchParams([...exclude, ...Object.entries(this.filters)]);
-    this.take(await call(`/api/v1/next?${wanted}`));
+    const wanted = new URLSearchParams([...exclude, ...Object.entries(filters)]);
+    this.take(await call(`/api/v1/next?${wanted}`), filters);
   }
 
   async deliver(decision) {
+    const { filters } = this;
     try {
       const exclude = this.excluded().filter((id) => id !== decision.segment_id);
-      this.take(await call("/api/v1/decide", { ...decision, exclude, filters: this.filters }));
+      this.take(await call("/api/v1/decide", { ...decision, exclude, filters }), filters);
     } catch (error) {
       const refused = error.status >= 400 && error.status < 500 && !LATER.includes(error.status);
       if (!refused) throw error;
@@ -313,8 +315,13 @@ export class Session {
     return [...new Set([...this.held(), ...this.tabs.taken])].slice(0, 100);
   }
 
-  take({ item, waiting = this.waiting, conflicts = this.conflicts }) {
+  // `filters` are those that were asked with: what comes after others were set is given back.
+  take({ item, waiting = this.waiting, conflicts = this.conflicts }, filters = this.filters) {
     Object.assign(this, { waiting, conflicts });
+    if (JSON.stringify(filters) !== JSON.stringify(this.filters)) {
+      this.release([item?.lease]);
+      return;
+    }
     this.exhausted = item === null;
     if (item === null) {
       if (!this.current) this.show();

@@ -710,6 +710,40 @@ def test_a_filter_brings_only_what_it_wants(
         shown("the plane")
 
 
+@pytest.mark.parametrize("address", ["**/api/v1/next?exclude=**", "**/api/v1/decide"])
+def test_what_was_asked_for_before_a_filter_was_set_is_given_back(
+    app: FastAPI,
+    page: Any,
+    shown: Callable[[str], None],
+    catalogue: Catalogue,
+    add_segment: AddSegment,
+    address: str,
+) -> None:
+    add_segment("the plane", 0, 9000)
+    add_segment("the sea", 9000, 13_500)
+    add_segment("the hill", 13_500, 17_000)
+    wanted = add_segment("the delta", 17_000, 19_500)
+    held: list[Any] = []
+    with running(app) as url:
+        page.route(address, lambda route: held.append(route), times=1)
+        page.goto(url)
+        shown("the plane")
+        if address.endswith("decide"):
+            page.wait_for_load_state("networkidle")
+            page.locator(".js-text").press("Control+Enter")
+            shown("the sea")
+        assert held
+        page.keyboard.press("Alt+Shift+KeyF")
+        page.keyboard.type("delta")
+        page.keyboard.press("Enter")
+        expect(page.locator(".js-filter-label")).to_have_text("Filtered")
+        held[0].continue_()
+        shown("the delta")
+        page.wait_for_load_state("networkidle")
+        with catalogue.session() as session:
+            assert session.scalars(select(Lease.segment_id)).all() == [wanted]
+
+
 def test_a_lease_that_ran_out_is_told_and_both_texts_are_shown(
     app: FastAPI,
     page: Any,
