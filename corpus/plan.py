@@ -16,16 +16,15 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
-
 from corpus import engine, leaks, mix, pack
-from corpus.catalogue import Catalogue, Verdict
+from corpus.catalogue import Catalogue
 from corpus.chunks import chunks, draw
 from corpus.copies import same_audio
 from corpus.dataset import SHARD_SECONDS, held_out_rows
 from corpus.errors import UserError
 from corpus.kept import MAX_MS, ROOM_TOKENS, Kept, Media, count_tokens, read_kept
 from corpus.split import SPLITS, Split, assign_splits, carve
+from corpus.verdict import applied_thresholds
 from corpus.workspace import BuildConfig, Workspace
 
 LABEL_KINDS = ("subtitle", "pseudo", "review", "release")
@@ -155,7 +154,7 @@ def make_plan(
         # By name: the place of a folder must not make another dataset of the same windows.
         **vars(settings),
         "tokenizer": _tokenizer_name(settings.tokenizer),
-        "thresholds": _thresholds(catalogue),
+        "thresholds": sorted(applied_thresholds(catalogue)),
         "against": list(against),
     }
     del told["name"]
@@ -173,11 +172,6 @@ def make_plan(
         settings=told,
         fingerprint=_fingerprint(rows, told),
     )
-
-
-def _thresholds(catalogue: Catalogue) -> list[str]:
-    with catalogue.session() as session:
-        return sorted(session.scalars(select(Verdict.thresholds).distinct()))
 
 
 def _tokenizer_name(tokenizer: str | None) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import insert, select, update
 from sqlalchemy.orm import Session
 
-from corpus.catalogue import Catalogue, Score, Verdict
+from corpus.catalogue import Catalogue, Score, Segment, Verdict
 from corpus.errors import UserError
 from corpus.evidence import Evidence, in_batches, read_all, read_decided
 from corpus.score import Comparison, Measures, Phrases, Text, measure, phrases_for
@@ -435,8 +435,7 @@ def heed_decisions(catalogue: Catalogue, language: str, phrases: Phrases | None 
     count = sum(map(_is_unheeded, read_decided(catalogue, "decisions")))
     if not count:
         return 0
-    with catalogue.session() as session:
-        versions = set(session.scalars(select(Verdict.thresholds).distinct()))
+    versions = applied_thresholds(catalogue)
     preset = min(versions).partition("@")[0]
     try:
         thresholds = read_thresholds(preset)
@@ -449,6 +448,13 @@ def heed_decisions(catalogue: Catalogue, language: str, phrases: Phrases | None 
         )
     apply_verdicts(catalogue, preset, thresholds, language, phrases)
     return count
+
+
+def applied_thresholds(catalogue: Catalogue) -> set[str]:
+    """The versions of the thresholds that the verdicts were given by."""
+    query = select(Verdict.thresholds).join(Segment, Segment.id == Verdict.segment_id).distinct()
+    with catalogue.session() as session:
+        return set(session.scalars(query))
 
 
 def _is_unheeded(evidence: Evidence) -> bool:

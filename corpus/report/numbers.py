@@ -283,6 +283,7 @@ def _cers(catalogue: Catalogue) -> tuple[dict[str, tuple[Channel, float]], int]:
     def newest(kind: str) -> Any:
         return (
             select(Transcript.segment_id, func.max(Transcript.id).label("id"))
+            .join(Transcript.segment)  # without which superseded ones would count
             .filter(Transcript.kind == kind)
             .group_by(Transcript.segment_id)
             .subquery()

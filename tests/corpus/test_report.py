@@ -231,6 +231,18 @@ def test_cer_is_the_score_where_there_is_one_and_computed_where_there_is_none(
     assert found["median"] == pytest.approx((0.75 + 0.1) / 2)  # one letter of ten is another
 
 
+def test_a_segment_that_was_cut_anew_does_not_count(
+    workspace: Workspace, catalogue: Catalogue, add_recording: AddRecording
+) -> None:
+    labels = [{"text": "red boats", "kind": "subtitle"}, {"text": "blue boats", "kind": "subtitle"}]
+    for segment in add_recording("one", labels):
+        hear(catalogue, segment, "red boats")
+    with catalogue.session() as session:
+        session.get_one(Segment, segment).superseded = True
+    found = report(workspace, catalogue)["histograms"]["cer"]
+    assert (found["values"], found["of"], found["median"]) == (1, 1, 0.0)
+
+
 def test_of_many_segments_an_even_choice_is_computed_and_told(
     workspace: Workspace,
     catalogue: Catalogue,

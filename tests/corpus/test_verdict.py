@@ -21,6 +21,7 @@ from corpus.verdict import (
     GROUNDS,
     Judgement,
     Rules,
+    applied_thresholds,
     apply_verdicts,
     heed_decisions,
     judge,
@@ -643,6 +644,17 @@ class TestApplyVerdicts:
         decide(one, "reject", reason="private")
         with pytest.raises(UserError, match="own thresholds"):
             heed_decisions(catalogue, "en")
+
+    def test_a_segment_that_was_cut_anew_keeps_no_thresholds_alive(
+        self, catalogue: Catalogue, add_recording: AddRecording
+    ) -> None:
+        cut, _ = add_recording("talk", [{"seconds": 3.0, "text": "one"}, {"seconds": 3.0}])
+        apply_verdicts(catalogue, "default", read_thresholds("default"), "en")
+        with catalogue.session() as session:
+            session.get_one(Segment, cut).superseded = True
+        strict = read_thresholds("strict")
+        apply_verdicts(catalogue, "strict", strict, "en")
+        assert applied_thresholds(catalogue) == {strict.version("strict")}
 
     def test_no_segments_are_no_verdicts(self, catalogue: Catalogue) -> None:
         assert sum(apply_verdicts(catalogue, "default", THRESHOLDS, "en").values()) == 0
