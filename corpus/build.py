@@ -32,7 +32,7 @@ from corpus.dataset import (
 )
 from corpus.errors import ItemError, UserError
 from corpus.files import file_sha256
-from corpus.kept import Kept, media_paths
+from corpus.kept import Kept, media_paths, unreadable
 from corpus.pieces import faded
 from corpus.plan import Plan, Run, Window, make_plan, run_seconds
 from corpus.segment import MAX_SECONDS
@@ -61,8 +61,9 @@ def check_media(
 ) -> engine.Counts:
     """See that the media of all kept segments can be read.
 
-    A clip that still lies where its release put it is decoded and hashed, once. What is gone or
-    cannot be decoded loses its hash, is noted, and is left out of datasets until it is back.
+    A clip that still lies where its release put it is decoded and hashed, once. What is gone, is
+    another file than it was or cannot be decoded is noted, and left out of datasets until it is
+    back.
     """
     with catalogue.session() as session:
         recordings = session.execute(
@@ -73,35 +74,46 @@ def check_media(
             .distinct()
             .order_by(Recording.id)
         ).all()
+        failed = unreadable(session)
     paths = {item: workspace.path(path) for item, path, _ in recordings}
-    waiting = [item for item, _, digest in recordings if not digest or not paths[item].exists()]
+    waiting = [
+        _Clip(item, paths[item], digest)
+        for item, _, digest in recordings
+        if not digest or item in failed or not paths[item].exists()
+    ]
 
-    def save(clip: _Clip, digest: str | None) -> None:
+    def save(clip: _Clip, digest: str) -> None:
         with catalogue.session() as session:
-            session.get_one(Recording, clip.id).sha256 = digest
-            if digest:
-                catalogue.clear_failure(session, stage="build", item=clip.id)
+            if recording := session.get(Recording, clip.id):  # else removed in the meantime
+                recording.sha256 = digest
+            catalogue.clear_failure(session, stage="build", item=clip.id)
 
     note = catalogue.failure_noter("build")
-
-    def fail(clip: _Clip, error: ItemError) -> None:
-        note(clip.id, error)
-        save(clip, None)
-
-    clips = [_Clip(item, paths[item]) for item in waiting]
-    return engine.run(clips, _digest, save, fail, desc="check", unit="clip", workers=workers)
+    return engine.run(
+        waiting,
+        _digest,
+        save,
+        lambda clip, error: note(clip.id, error),
+        desc="check",
+        unit="clip",
+        workers=workers,
+    )
 
 
 @dataclass(frozen=True)
 class _Clip:
     id: str
     path: Path
+    sha256: str | None
 
 
 def _digest(clip: _Clip) -> str:
-    """The SHA-256 of a clip that can be decoded."""
+    """The SHA-256 of a clip that can be decoded, and is the one it was."""
     audio.read_span(clip.path, 0, round(MAX_SECONDS * 1000))
-    return file_sha256(clip.path)
+    digest = file_sha256(clip.path)
+    if clip.sha256 not in {None, digest}:
+        raise audio.MediaError(f"{clip.path} is not the file it was; restore it")
+    return digest
 
 
 # --- building -----------------------------------------------------------------------------------
@@ -125,6 +137,16 @@ def plan_dataset(
     return make_plan(workspace, catalogue, settings, against=sorted(names), workers=workers)
 
 
+def check_name(name: str) -> None:
+    """See that a dataset can be called `name`.
+
+    Raises:
+        UserError: it cannot.
+    """
+    if not name or Path(name).name != name or name.startswith("."):
+        raise UserError(f"{name!r} is no name for a dataset; use letters, digits, - and _")
+
+
 def build(
     workspace: Workspace,
     catalogue: Catalogue,
@@ -141,8 +163,7 @@ def build(
         FrozenError: another state of the corpus was built under this name.
         UserError: the name is none, or a media file is gone.
     """
-    if not name or Path(name).name != name or name.startswith("."):
-        raise UserError(f"{name!r} is no name for a dataset; use letters, digits, - and _")
+    check_name(name)
     folder = workspace.datasets / name
     if folder.exists():
         if read_manifest(folder).get("fingerprint") == plan.fingerprint:

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from corpus import engine, pack
-from corpus.catalogue import Catalogue, Recording, Segment, Transcript, Verdict
+from corpus.catalogue import Catalogue, Failure, Recording, Segment, Transcript, Verdict
 from corpus.errors import UserError
 from corpus.segment import HARD_GAP_SECONDS, MAX_SECONDS
 from corpus.split import Split
@@ -149,7 +149,13 @@ def read_kept(catalogue: Catalogue, tokens_in: TokenCounter) -> tuple[list[Kept]
     return kept, left_out
 
 
+def unreadable(session: Session) -> set[str]:
+    """The recordings whose media the last look before a build could not use."""
+    return set(session.scalars(select(Failure.item).filter_by(stage="build")))
+
+
 def _media(session: Session) -> Iterator[Media]:
+    failed = unreadable(session)
     rows = session.connection().execute(
         select(
             Recording.id,
@@ -175,7 +181,7 @@ def _media(session: Session) -> Iterator[Media]:
             free,
             intern(speaker or channel or item),
             cast("Split | None", intern(split) if split else None),
-            int.from_bytes(sha256[-16:].encode()) if sha256 else None,
+            int.from_bytes(sha256[-16:].encode()) if sha256 and item not in failed else None,
             length,
         )
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 from sqlalchemy import select
 
 from corpus import audio
@@ -169,6 +170,22 @@ class TestMedia:
         assert {item.media.id for item in plan_of(workspace).kept} == {"here"}
         (workspace.root / "elsewhere").rename(media)
         assert check_media(workspace, catalogue).done == 1
+        assert {item.media.id for item in plan_of(workspace).kept} == {"here", "away"}
+
+    def test_another_file_where_it_was_is_not_taken_for_it(
+        self, workspace: Workspace, catalogue: Catalogue, add_recording: AddRecording
+    ) -> None:
+        for name in ("here", "away"):
+            add_recording(name, [KEEP], sha256=None)
+        assert check_media(workspace, catalogue).done == 2
+        media = workspace.media / "away.flac"
+        media.rename(workspace.root / "elsewhere")
+        assert check_media(workspace, catalogue).failed == 1
+        soundfile.write(media, np.zeros(48_000, np.int16), 16_000)
+        assert check_media(workspace, catalogue).failed == 1
+        assert {item.media.id for item in plan_of(workspace).kept} == {"here"}
+        (workspace.root / "elsewhere").rename(media)
+        assert check_media(workspace, catalogue).failed == 0
         assert {item.media.id for item in plan_of(workspace).kept} == {"here", "away"}
 
 
