@@ -66,7 +66,7 @@ def import_common_voice(
             folder = _unpacked(workspace, path, _is_common_voice)
         with _collector_paused():
             release = common_voice.read_release(folder, validated_rest=validated_rest, other=other)
-        _check_language(workspace, release.locale, release.locale, folder)
+        _check_language(workspace, release.locale, folder)
         terms = Terms(
             source=f"common-voice/{release.name}",
             prefix="common-voice",
@@ -100,7 +100,7 @@ def import_fleurs(
         folder = fleurs.find_fleurs(path if path.is_dir() else _fleurs_of_the_hub(workspace, name))
         locale = folder.name
         if fleurs.is_locale(locale):
-            _check_language(workspace, fleurs.language(locale), locale, folder)
+            _check_language(workspace, locale, folder)
         else:
             console.say(f"{folder}: its name tells no language: {workspace.config.language} it is")
         unpacked = {
@@ -271,7 +271,7 @@ def _from_mdc(workspace: Workspace, dataset: str) -> Path:
 def _fleurs_of_the_hub(workspace: Workspace, name: str) -> Path:
     if not fleurs.is_locale(name):
         raise UserError(f"{name}: no such folder, and no part of FLEURS such as cs_cz")
-    _check_language(workspace, fleurs.language(name), name, Path(name))
+    _check_language(workspace, name, Path(name))
     from huggingface_hub import snapshot_download
 
     folder = f"data/{name}"
@@ -315,8 +315,8 @@ def _is_common_voice(path: PurePosixPath) -> bool:
     return path.suffix == ".tsv"
 
 
-def _check_language(workspace: Workspace, spoken: str, locale: str, folder: Path) -> None:
-    if base_language(spoken) != base_language(workspace.config.language):
+def _check_language(workspace: Workspace, locale: str, folder: Path) -> None:
+    if base_language(locale) != base_language(workspace.config.language):
         raise UserError(
             f"{folder} is a release for {locale}, this workspace is for "
             f"{workspace.config.language}; make one with `corpus init`"

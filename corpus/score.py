@@ -44,14 +44,14 @@ LONG_WORD, LONG_COMPOUND = 25, 35
 """Characters of a word that nobody says; more where words are put together."""
 
 _COMPOUNDING = (
-    "az ba cv da de et eu fi fo hu is ka kk kl kn ky ml mn mr nb nl nn no qu sah se sv sw ta te tk "
+    "az ba cv da de et eu fi fo hu is ka kk kl kn ky ml mn mr nl nn no qu sah se sv sw ta te tk "
     "tr tt ug uz xh zu"
 )
 """Languages that write compounds or strings of endings as one word."""
 
 _WRITTEN_IN = {
-    "LATIN": "af az br bs ca ceb cs cy da de en eo es et eu fi fil fo fr fy ga gd gl gn ha haw hr "
-    "hsb dsb ht hu ia id ig io is it jv kab ku la lb lg ln lt lv mg mi mt ms nb nl nn no nso ny oc "
+    "LATIN": "af az br bs ca ceb cs cy da de en eo es et eu fi fo fr fy ga gd gl gn ha haw hr "
+    "hsb dsb ht hu ia id ig io is it jw kab ku la lb lg ln lt lv mg mi mt ms nl nn no nso ny oc "
     "pl pt qu rm rn ro rw sc sk sl sn so sq sr st su sv sw szl tk tl tn to tr ts tw uz vi vec vot "
     "wo xh yo zu",
     "CYRILLIC": "ab av az ba be bg bxr ce cv kbd kk kv ky mdf mhr mk mn mrj myv os ru rue sah sr "
@@ -70,7 +70,7 @@ _WRITTEN_IN = {
     "GREEK": "el grc",
     "GUJARATI": "gu",
     "GURMUKHI": "pa",
-    "HEBREW": "he iw yi",
+    "HEBREW": "he yi",
     "KANNADA": "kn tcy",
     "KHMER": "km",
     "LAO": "lo",
@@ -425,7 +425,6 @@ HEARD = (
     "avg_logprob",
     "no_speech_prob",
     "compression_ratio",
-    "temperature",
     "fallback",
     "language_prob",
     "align_prob_median",

@@ -17,14 +17,19 @@ JOINERS = "\u200c\u200d"
 _APOSTROPHES = re.compile(r"(?<=\w)['\u2019\u02bc]+(?=\w)")
 
 
+_ALIASES = {"cmn": "zh", "fil": "tl", "in": "id", "iw": "he", "ji": "yi", "jv": "jw", "nb": "no"}
+"""What sites, FLEURS and others call otherwise than Whisper does."""
+
+
 def is_language_code(code: str) -> bool:
     """Whether a text has the form of a BCP 47 language code, such as ``cs`` or ``pt-BR``."""
     return bool(re.fullmatch(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*", code))
 
 
 def base_language(code: str) -> str:
-    """The language of a code without region or script: ``pt`` of ``pt-BR``."""
-    return code.replace("_", "-").split("-")[0].lower()
+    """The language of a code without region or script, as Whisper names it: ``pt`` of ``pt-BR``."""
+    code = code.replace("_", "-").split("-")[0].lower()
+    return _ALIASES.get(code, code)
 
 
 def clean_transcript(text: str) -> str:

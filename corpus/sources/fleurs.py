@@ -19,19 +19,11 @@ TEXT_COLUMNS = {"raw_transcription": 2, "transcription": 3}
 
 _FILE, _SAMPLES, _FIELDS = 1, 5, 7
 _LOCALE = re.compile(r"[a-z]{2,3}(_[a-z]{4})?_([a-z]{2}|\d{3})")
-_LANGUAGES = {"cmn": "zh", "fil": "tl", "nb": "no"}
-"""What FLEURS and Whisper call differently."""
 
 
 def is_locale(name: str) -> bool:
     """Whether a name is that of a part of FLEURS, such as cs_cz or cmn_hans_cn."""
     return _LOCALE.fullmatch(name) is not None
-
-
-def language(locale: str) -> str:
-    """The language of a part of FLEURS as Whisper names it: cs of cs_cz, zh of cmn_hans_cn."""
-    code = locale.split("_")[0]
-    return _LANGUAGES.get(code, code)
 
 
 def find_fleurs(folder: Path) -> Path:

@@ -15,12 +15,10 @@ from typing import Any
 
 from corpus.errors import UserError
 from corpus.sources.licences import is_non_commercial, is_open, spdx
+from corpus.text import base_language
 
 Info = dict[str, Any]
 """What yt-dlp tells about a video."""
-
-# Codes of one language: what sites may write, and what Whisper writes.
-_LANGUAGE_ALIASES = {"iw": "he", "in": "id", "ji": "yi", "jv": "jw", "nb": "no", "fil": "tl"}
 
 
 class Reason(StrEnum):
@@ -52,10 +50,11 @@ TRANSIENT = {
     Reason.LIVE,
     Reason.RATE_LIMITED,
     Reason.BOT_CHECK,
+    Reason.NO_MEDIA,  # which an old yt-dlp, or one without a JS runtime, says of any video
     Reason.NETWORK,
     Reason.EXTRACTOR,
 }
-"""Worth another try on another day. All others stay as they are until somebody asks again."""
+"""Worth another try on another day. All others stay as they are, unless other options are given."""
 
 
 class RateLimited(UserError):
@@ -261,7 +260,7 @@ def decide(info: Info, options: FetchOptions) -> Decided:
         raise Refusal(Reason.LIVE, "it is a live stream that is not yet a recording")
     if message := wrong_length(info.get("duration"), options):
         raise Refusal(Reason.DURATION, message)
-    spoken, wanted = _spoken_language(info), _language(options.language)
+    spoken, wanted = _spoken_language(info), base_language(options.language)
     if not options.any_language and spoken not in {None, wanted}:
         raise Refusal(
             Reason.OTHER_LANGUAGE,
@@ -308,18 +307,12 @@ def _licence(info: Info, allow_nc: bool) -> tuple[str, str]:
     return raw, licence
 
 
-def _language(key: str) -> str:
-    """The language of a key such as ``pt-BR``, ``cs-Abc`` or ``iw``, one code for each."""
-    primary = key.partition("-")[0].casefold()
-    return _LANGUAGE_ALIASES.get(primary, primary)
-
-
 def _spoken_language(info: Info) -> str | None:
     """The language of the chosen track, or else that of the original automatic captions."""
     captions = info.get("automatic_captions") or {}
     original = next((key for key in captions if key.endswith("-orig")), None)
     marked = info.get("language") or original
-    return _language(marked) if marked else None
+    return base_language(marked) if marked else None
 
 
 def _choose_subtitles(info: Info, language: str) -> tuple[str | None, str | None]:
@@ -328,14 +321,14 @@ def _choose_subtitles(info: Info, language: str) -> tuple[str | None, str | None
     Automatic captions are never taken. That the language of the track is the spoken one, and the
     track no translation, has been seen to before.
     """
-    wanted = _language(language)
+    wanted = base_language(language)
     keys = [
         key
         for key in info.get("subtitles") or {}
-        if key != "live_chat" and _language(key) == wanted
+        if key != "live_chat" and base_language(key) == wanted
     ]
     if not keys:
-        automatic = {_language(key) for key in info.get("automatic_captions") or {}}
+        automatic = {base_language(key) for key in info.get("automatic_captions") or {}}
         note = "only automatic captions" if wanted in automatic else f"no subtitles in {wanted}"
         return None, note
     return min(keys, key=lambda key: (key != language, len(key), key)), None

@@ -141,7 +141,11 @@ class TestErrorRates:
 
 
 @pytest.mark.parametrize(
-    ("code", "base"), [("pt-BR", "pt"), ("zh_Hant", "zh"), ("CS", "cs"), ("hsb", "hsb")]
+    ("code", "base"),
+    [
+        *(("pt-BR", "pt"), ("zh_Hant", "zh"), ("CS", "cs"), ("hsb", "hsb")),
+        *(("nb_NO", "no"), ("iw", "he"), ("cmn_hans_cn", "zh")),
+    ],
 )
-def test_the_language_of_a_code_is_its_first_part(code: str, base: str) -> None:
+def test_the_language_of_a_code_is_its_first_part_as_whisper_names_it(code: str, base: str) -> None:
     assert base_language(code) == base
