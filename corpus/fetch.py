@@ -127,6 +127,10 @@ def _stands(failure: Failure, options: FetchOptions) -> bool:
             return not options.allow_nc
         case Reason.OTHER_LANGUAGE:
             return not options.any_language
+        case Reason.AGE | Reason.PRIVATE:
+            return options.cookies is None
+        case Reason.GEO:
+            return options.proxy is None
         case Reason.DURATION:
             return failure.message.endswith(f"wanted: {options.wanted_length}")
     return True

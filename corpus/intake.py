@@ -75,6 +75,8 @@ def take(
 ) -> engine.Counts:
     """Bring in what is not here yet, `rows` in a transaction; one item's failure is its own.
 
+    An item that failed is tried again by the next run, unless it was removed by the user's wish.
+
     Args:
         identity: the id of an item's recording.
         arrive: makes the recording of that id; it may raise an `ItemError`.
@@ -82,7 +84,12 @@ def take(
     with catalogue.session() as session:
         ours = Recording.id.startswith(f"{terms.prefix}:", autoescape=True)
         seen = set(session.scalars(select(Recording.id).filter(ours)))
-        seen |= set(session.scalars(select(Failure.item).filter_by(stage="import")))
+        failed_before = dict(
+            session.execute(select(Failure.item, Failure.kind).filter_by(stage="import"))
+            .tuples()
+            .all()
+        )
+    seen |= {id for id, kind in failed_before.items() if kind == "removed"}
     removed = removed_items(catalogue)
 
     def new(items: Iterable[Item]) -> Iterator[tuple[str, Item]]:
@@ -110,9 +117,17 @@ def take(
                 refused.append((id, "bad_media", error))
         with catalogue.session() as session:
             _insert(session, arrived, terms)
+            for one in arrived:
+                if (id := one.columns["id"]) in failed_before:
+                    catalogue.clear_failure(session, stage="import", item=id)
             for id, kind, why in refused:
                 catalogue.record_failure(
-                    session, stage="import", item=id, kind=kind, message=str(why), transient=False
+                    session,
+                    stage="import",
+                    item=id,
+                    kind=kind,
+                    message=str(why),
+                    transient=kind != "removed",
                 )
         done, failed = done + len(arrived), failed + len(refused)
         long += sum(bool(one.text) and not _fits(one) for one in arrived)

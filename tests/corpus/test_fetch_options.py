@@ -267,6 +267,22 @@ class TestConnection:
         assert "block an account" in warning
         assert any("f6=40000000" in (request.cookie or "") for request in site.requests)
 
+    def test_with_cookies_a_private_video_is_asked_for_again(
+        self, corpus: Corpus, workspace: Workspace, site: VideoSite, tmp_path: Path
+    ) -> None:
+        changed(site, "first000000", state="private")
+        cookies = tmp_path / "cookies.txt"
+        cookies.write_text(
+            "# Netscape HTTP Cookie File\n.youtube.com\tTRUE\t/\tTRUE\t0\tPREF\tf6=40000000\n"
+        )
+        arguments = fetch_arguments(site, workspace.root)
+        for _ in range(2):
+            corpus("fetch", WATCH + "first000000", *arguments[2:])
+        asked = site.requested("/watch", "first000000")
+        assert asked == 1
+        corpus("fetch", WATCH + "first000000", *arguments[2:], "--cookies", cookies)
+        assert site.requested("/watch", "first000000") == 2
+
     def test_a_rate_limit_slows_the_media_down(
         self, corpus: Corpus, workspace: Workspace, catalogue: Catalogue, site: VideoSite
     ) -> None:

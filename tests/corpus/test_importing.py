@@ -23,6 +23,7 @@ from corpus import audio, importing
 from corpus.build import check_media
 from corpus.catalogue import Catalogue, Cue, Recording, Segment, Tombstone, Transcript
 from corpus.dataset import hf
+from corpus.engine import Counts
 from corpus.errors import UserError
 from corpus.importing import import_common_voice, import_fleurs, import_hf
 from corpus.remove import find, remove
@@ -118,15 +119,19 @@ class TestCommonVoice:
             "held out in this one"
         ) in capsys.readouterr().err
 
-    def test_a_broken_clip_is_noted_once_and_the_others_are_taken(
+    def test_a_broken_clip_is_noted_and_taken_once_it_is_whole(
         self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
     ) -> None:
         clips = {"common_voice_en_1.mp3": SENTENCES[0]}
         folder = self.release(tmp_path / "en", clips, broken="common_voice_en_9.mp3")
-        assert import_common_voice(workspace, catalogue, folder).failed == 1
-        assert import_common_voice(workspace, catalogue, folder).failed == 0
+        assert import_common_voice(workspace, catalogue, folder) == Counts(done=1, failed=1)
+        assert import_common_voice(workspace, catalogue, folder) == Counts(done=0, failed=1)
         (failure,) = failures(catalogue)
-        assert (failure.item, failure.attempts) == ("common-voice:en:common_voice_en_9", 1)
+        assert (failure.item, failure.attempts) == ("common-voice:en:common_voice_en_9", 2)
+        whole, broken = (folder / "clips" / f"common_voice_en_{n}.mp3" for n in (1, 9))
+        shutil.copyfile(whole, broken)
+        assert import_common_voice(workspace, catalogue, folder) == Counts(done=1, failed=0)
+        assert failures(catalogue) == []
 
     def test_a_clip_that_was_taken_down_does_not_come_back(
         self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
@@ -440,6 +445,12 @@ class TestFleurs:
         )
         assert counts.done == 1
 
+    def test_a_workspace_may_name_the_language_otherwise_than_whisper(self, tmp_path: Path) -> None:
+        norwegian = init_workspace(tmp_path / "nb", "nb")
+        folder = write_fleurs(tmp_path / "nb_no", {"train": ["Hello."]})
+        counts = import_fleurs(norwegian, Catalogue(norwegian.catalogue_url), str(folder))
+        assert counts.done == 1
+
     def test_a_name_of_the_hub_asks_the_hub_for_that_part_alone(
         self,
         workspace: Workspace,
@@ -564,7 +575,7 @@ class TestHuggingFace:
         assert (counts.done, counts.failed) == (0, 4)
         assert [f.item for f in failures(catalogue)] == [f"hf/set:train-{n}" for n in range(4)]
         assert "`corpus add` takes other files" in failures(catalogue)[0].message
-        assert import_hf(workspace, catalogue, str(folder), licence=CC0).failed == 0
+        assert recordings(catalogue) == []
 
     def test_columns_are_guessed_and_can_be_told(
         self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
