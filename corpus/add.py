@@ -4,7 +4,8 @@ Each file is one commit, made when its media lies decoded in the workspace. The 
 stay untouched.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import select
@@ -13,7 +14,7 @@ from corpus import audio, console, engine
 from corpus.catalogue import Catalogue, Cue, Recording
 from corpus.collect import Removed, add_segment, read_cues, removed_items, take_whole
 from corpus.errors import ItemError, UserError
-from corpus.files import file_sha256
+from corpus.files import as_text, file_sha256
 from corpus.manifest import MANIFEST_SUFFIXES, Line, OwnFile, read_manifest
 from corpus.pieces import speech_bounds
 from corpus.segment import MAX_SECONDS
@@ -63,7 +64,9 @@ def find_files(paths: Iterable[Path]) -> list[OwnFile]:
 
 
 def _with_subtitles(path: Path) -> OwnFile:
-    beside = (path.with_suffix(suffix) for suffix in SUBTITLE_SUFFIXES)
+    # Cameras and Windows write suffixes in capitals.
+    suffixes = (spelt for suffix in SUBTITLE_SUFFIXES for spelt in (suffix, suffix.upper()))
+    beside = (path.with_suffix(suffix) for suffix in suffixes)
     return OwnFile(path, subtitles=next((p for p in beside if p.is_file()), None))
 
 
@@ -91,7 +94,8 @@ def add(
         def decode(file: OwnFile) -> Recording | None:
             if not file.path.is_file():
                 raise ItemError(f"{file.path}: no such file")
-            digest = file_sha256(file.path)
+            with _reading(file.path):
+                digest = file_sha256(file.path)
             identity = f"file:{digest[:16]}"
             if identity in done:
                 known.append(file.path)
@@ -106,16 +110,16 @@ def add(
             with catalogue.session() as session:
                 if recording is not None:
                     session.add(recording)
-                catalogue.clear_failure(session, stage="add", item=str(file.path.resolve()))
+                catalogue.clear_failure(session, stage="add", item=as_text(file.path.resolve()))
 
         def fail(file: OwnFile, error: ItemError) -> None:
             with catalogue.session() as session:
                 catalogue.record_failure(
                     session,
                     stage="add",
-                    item=str(file.path.resolve()),
+                    item=as_text(file.path.resolve()),
                     kind="removed" if isinstance(error, Removed) else "bad_media",
-                    message=str(error),
+                    message=as_text(str(error)),
                     transient=not isinstance(error, Removed),
                 )
 
@@ -123,6 +127,14 @@ def add(
     if known:
         console.say(f"{len(known)} of these were there already and stay as they are")
     return counts
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ItemError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _own_recording(
@@ -139,26 +151,26 @@ def _own_recording(
     cues: list[Cue] = []
     note = None
     if file.subtitles is not None:
-        cues, note = read_cues(
-            file.subtitles.read_bytes(), info.duration_ms, clean.credits_for(language, credits)
-        )
+        with _reading(file.subtitles):
+            raw = file.subtitles.read_bytes()
+        cues, note = read_cues(raw, info.duration_ms, clean.credits_for(language, credits))
     identifier = licences.spdx(licence) or licence
     recording = Recording(
         id=identity,
         source="files",
         url=file.path.resolve().as_uri(),
-        title=file.path.stem,
+        title=as_text(file.path.stem),
         speaker=file.speaker,
         language=language,
         licence_raw=licence,
         licence=identifier,
         licence_evidence={"stated_by": "user"},
-        attribution=file.path.name,
+        attribution=as_text(file.path.name),
         redistributable=licences.is_open(identifier),
         media_path=str(target.relative_to(workspace.root)),
         sha256=file_sha256(target),
         duration_ms=info.duration_ms,
-        subtitle_path=file.subtitles.name if file.subtitles else None,
+        subtitle_path=as_text(file.subtitles.name) if file.subtitles else None,
         subtitle_note=note,
         split=file.split,
         cues=cues,

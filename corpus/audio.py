@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from corpus.errors import ItemError
+from corpus.errors import ItemError, UserError
 
 SAMPLE_RATE = 16_000
 """Hz; what Whisper's log-mel front end takes."""
@@ -166,6 +166,7 @@ def decode_to_flac(source: Path, target: Path) -> AudioInfo:
 
     Raises:
         MediaError: no audio stream, nothing decodable, or timestamps beyond reason.
+        UserError: the target cannot be written.
     """
     import soundfile
 
@@ -183,6 +184,8 @@ def decode_to_flac(source: Path, target: Path) -> AudioInfo:
         if soundfile.info(part).frames != decoder.samples:
             raise MediaError(f"{source.name}: the decoded copy is shorter than its source")
         part.replace(target)
+    except soundfile.LibsndfileError as error:
+        raise UserError(f"{target} cannot be written ({error}); is the disk full?") from error
     finally:
         part.unlink(missing_ok=True)
     return decoder.info

@@ -57,7 +57,7 @@ def run(app: typer.Typer) -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    print("error:", printable(" ".join(message.split())), file=sys.stderr)
     sys.exit(code)
 
 
@@ -85,8 +85,12 @@ def say(message: str) -> None:
 
 
 def printable(text: str) -> str:
-    """A text without the control characters by which one from the web could drive a terminal."""
-    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
+    """A text without the control characters by which one from the web could drive a terminal.
+
+    Nor with bytes that are no UTF-8, which names of files may have and no stream takes.
+    """
+    kept = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
+    return kept.encode("utf-8", "replace").decode()
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy import select
 from corpus import audio, engine
 from corpus.align import MAX_SHIFT_MS, Word
 from corpus.catalogue import Catalogue, Score, Segment, Transcript
-from corpus.errors import UserError
+from corpus.errors import ItemError, UserError
 from corpus.workspace import Workspace
 
 WINDOW_SECONDS, CONTEXT_SECONDS = 30.0, 3.0
@@ -222,7 +222,9 @@ def align_subtitles(
 
         def work(item: _Waiting) -> Aligned | None:
             with catalogue.session() as session:
-                segment = session.get_one(Segment, item.segment_id)
+                segment = session.get(Segment, item.segment_id)
+                if segment is None:
+                    raise ItemError(f"{item}: removed in the meantime")
                 text = session.get_one(Transcript, item.subtitle_id).text
                 path = workspace.path(segment.recording.media_path)
                 begin = max(0, segment.start_ms - MAX_SHIFT_MS)
@@ -239,7 +241,9 @@ def align_subtitles(
         def save(item: _Waiting, aligned: Aligned | None) -> None:
             scores = {LOGPROB: aligned.logprob if aligned else WORST_LOGPROB}
             with catalogue.session() as session:
-                segment = session.get_one(Segment, item.segment_id)
+                segment = session.get(Segment, item.segment_id)
+                if segment is None:
+                    return  # removed in the meantime
                 if aligned is not None:
                     words = aligned.words
                     session.get_one(Transcript, item.subtitle_id).words = [

@@ -1,9 +1,18 @@
-"""Reads files whole: their SHA-256, and JSON that may be absent or damaged."""
+"""Files: their names as text, their SHA-256, and JSON that may be absent or damaged."""
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Any
+
+
+def as_text(name: str | Path) -> str:
+    """A file's name, or words with one in them, as text that can be stored.
+
+    Bytes that are no UTF-8, as in names of before it, become the replacement character.
+    """
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def file_sha256(path: Path) -> str:

@@ -301,7 +301,8 @@ def _segment_recordings(
 
     def save(uncut: _Uncut, result: Cut) -> None:
         with catalogue.session() as session:
-            store(catalogue, session, session.get_one(Recording, uncut.id), result)
+            if recording := session.get(Recording, uncut.id):  # else removed in the meantime
+                store(catalogue, session, recording, result)
 
     note = catalogue.failure_noter("segment")
     return engine.run(
@@ -319,7 +320,9 @@ def _segment_recordings(
 def _uncut(workspace: Workspace, catalogue: Catalogue, ids: Sequence[str]) -> Iterator[_Uncut]:
     for recording_id in ids:
         with catalogue.session() as session:
-            recording = session.get_one(Recording, recording_id)
+            recording = session.get(Recording, recording_id)
+            if recording is None:  # removed in the meantime
+                continue
             cues = cue_spans(recording.cues)
         media = workspace.path(recording.media_path)
         yield _Uncut(recording.id, media, recording.duration_ms, cues)

@@ -274,7 +274,7 @@ def _backoff(n: int) -> float:
 
 @contextlib.contextmanager
 def _trouble(log: _Log, url: str) -> Iterator[list[Refusal]]:
-    """Turn whatever yt-dlp raises about `url` into one `Refusal`, or into `RateLimited`."""
+    """Turn whatever goes wrong with `url` into one `Refusal`, or into `RateLimited`."""
     from yt_dlp.networking.exceptions import RequestError
     from yt_dlp.utils import YoutubeDLError
 
@@ -285,6 +285,10 @@ def _trouble(log: _Log, url: str) -> Iterator[list[Refusal]]:
         trouble.append(refusal)
     except (YoutubeDLError, RequestError) as error:
         trouble.append(_classified(str(error), log.warnings))
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        # When a site changes, a reader may stumble over what it did not expect; that ends this
+        # video and not the run.
+        trouble.append(_classified(f"{type(error).__name__}: {error}", log.warnings))
     if trouble and trouble[0].reason in {Reason.RATE_LIMITED, Reason.BOT_CHECK}:
         raise RateLimited(
             f"{urllib.parse.urlsplit(url).hostname} limits this address ({trouble[0].message}); "
@@ -320,17 +324,8 @@ def _sign(text: str) -> Reason | None:
 
 
 def extract(ydl: Any, url: str, *, process: bool = True) -> Info:
-    """What yt-dlp finds at an address.
-
-    When the site changes, an extractor may stumble over what it did not expect. That is told like
-    any other failure of yt-dlp, so that it ends this video and not the run.
-    """
-    from yt_dlp.utils import YoutubeDLError
-
-    try:
-        info: Info = ydl.extract_info(url, download=False, process=process)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise YoutubeDLError(f"{type(error).__name__}: {error}") from error
+    """What yt-dlp finds at an address."""
+    info: Info = ydl.extract_info(url, download=False, process=process)
     return info
 
 

@@ -1,6 +1,7 @@
 """Own files: folders, subtitles beside them, manifests, and what cannot be taken."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -116,6 +117,32 @@ class TestAdd:
         add(workspace, catalogue, [tmp_path / "own"], licence="own")
         assert failures(catalogue) == []
         assert len(recordings(catalogue)) == 2
+
+    def test_a_name_of_before_utf_8_and_a_file_that_cannot_be_read_stop_no_other(
+        self, corpus: Corpus, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "own"
+        for voice, name in enumerate(["a", "b", "z"]):
+            write_speech(folder / f"{name}.wav", SENTENCES[0], voice=voice)
+        old = folder / os.fsdecode(b"m\xe9to.wav")
+        (folder / "b.wav").rename(old)
+        old.with_stem(f"{old.stem}2").write_bytes(b"no audio")
+        (folder / "memory.wav").symlink_to("/proc/self/mem")
+        for taken in (3, 3):
+            outcome = corpus("add", folder, "--json", "--workspace", workspace.root)
+            assert json.loads(outcome.out) == {"done": taken, "failed": 2}
+        assert [one.title for one in recordings(catalogue)] == ["a", "m\ufffdto", "z"]
+        assert all(failure.transient for failure in failures(catalogue))
+
+    def test_a_suffix_in_capitals_is_one(
+        self, workspace: Workspace, catalogue: Catalogue, tmp_path: Path
+    ) -> None:
+        source = write_speech(tmp_path / "own" / "talk.wav", *SENTENCES, subtitles=True)
+        source.rename(source.with_name("TALK.WAV"))
+        source.with_suffix(".srt").rename(source.with_name("TALK.SRT"))
+        add(workspace, catalogue, [source.parent], licence="own")
+        (recording,) = recordings(catalogue)
+        assert recording.subtitle_path == "TALK.SRT"
 
     def test_a_folder_around_the_workspace_does_not_bring_its_own_media_back(
         self, workspace: Workspace, catalogue: Catalogue

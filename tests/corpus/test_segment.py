@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,7 +11,7 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import selectinload
 
 from corpus.add import add
@@ -31,6 +32,7 @@ from corpus.segment import (
     MAX_SECONDS,
     PAD_END_SECONDS,
     PAD_START_SECONDS,
+    Cut,
     Span,
     cut,
     find_quiet,
@@ -229,6 +231,30 @@ class TestSegmentRecordings:
             failure = session.scalars(select(Failure)).one()
         assert (failure.stage, failure.transient) == ("segment", True)
         assert "the media file is gone" in failure.message
+
+    def test_a_recording_that_is_removed_meanwhile_ends_nothing(
+        self,
+        workspace: Workspace,
+        catalogue: Catalogue,
+        add_recording: AddRecording,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        for name in ("other", "talk", "third"):
+            add_recording(name, [{"seconds": 3}])
+        with catalogue.session() as session:
+            session.execute(delete(Segment))
+            session.execute(update(Recording).values(segmented_with=None))
+
+        def cut_and_remove(*arguments: Any, **options: Any) -> Cut:
+            with catalogue.session() as session:
+                session.execute(delete(Recording).filter(Recording.id != "third"))
+            return cut(*arguments, **options)
+
+        monkeypatch.setattr("corpus.segment.cut", cut_and_remove)
+        segment_recordings(workspace, catalogue, target_seconds=8)
+        with catalogue.session() as session:
+            cut_by = session.execute(select(Recording.id, Recording.segmented_with)).tuples().all()
+        assert cut_by == [("third", "voice-activity")]
 
     @pytest.mark.parametrize("target", [0, -1, 31])
     def test_a_target_that_is_no_length_is_refused(

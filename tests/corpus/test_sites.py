@@ -256,10 +256,11 @@ class TestPeerTube:
         assert (result.reason, result.transient) == (reason, False)
         assert site.requested("/static/media") == 0
 
+    @pytest.mark.parametrize("body", [b"<html>", b'{"data": null}'])
     def test_captions_that_cannot_be_listed_are_asked_for_another_day(
-        self, site: VideoSite, tmp_path: Path
+        self, site: VideoSite, tmp_path: Path, body: bytes
     ) -> None:
-        site.fail(f"/api/v1/videos/{UUIDS[0]}/captions", times=None, body=b"<html>")
+        site.fail(f"/api/v1/videos/{UUIDS[0]}/captions", times=None, body=body)
         result = self.fetch(site, 0, tmp_path)
         assert isinstance(result, Refused)
         assert result.transient

@@ -110,17 +110,22 @@ class TestListing:
         first, second = (list(list_videos([PLAYLIST], [], options_for(site))) for _ in range(2))
         assert first == second
 
-    @pytest.mark.parametrize("address", ["channel/UCopenlectures0000000000", "@openlectures"])
+    @pytest.mark.parametrize(
+        "address",
+        [
+            "https://www.youtube.com/channel/UCopenlectures0000000000",
+            "https://www.youtube.com/@openlectures",
+            "@openlectures",
+        ],
+    )
     def test_a_channel_gives_the_videos_of_all_its_tabs_each_once(
         self, audio: Path, address: str
     ) -> None:
         tabs = ["videos", "shorts", "videos", "streams"]
         videos = [a_video(f"v{i}", audio, tab=tab) for i, tab in enumerate(tabs)]
         with VideoSite(videos, {"PLall": [v.id for v in videos]}) as site:
-            url = f"https://www.youtube.com/{address}"
-            listed = ids(
-                list_videos([url, PLAYLIST.replace("lectures", "all")], [], options_for(site))
-            )
+            both = [address, PLAYLIST.replace("lectures", "all")]
+            listed = ids(list_videos(both, [], options_for(site)))
         assert sorted(listed) == ["v0", "v1", "v2", "v3"]
 
     def test_the_videos_tab_of_a_handle_gives_that_tab_alone(self, audio: Path) -> None:
