@@ -108,7 +108,7 @@ def fetch(
         console.say("warning: YouTube may block an account whose cookies fetch many videos")
     options = FetchOptions(
         language=_spoken(language, space.config.language),
-        any_language=language == ANY_LANGUAGE,
+        any_language=language == ANY_LANGUAGE or (language is None and config.any_language),
         cookies=cookies,
         rate_limit=_bytes(rate) if rate else None,
         subtitles_only=config.subtitles_only or subtitles_only,

@@ -196,7 +196,8 @@ def build(
     Example: corpus build czech-1 --tokenizer openai/whisper-small
     """
     from corpus.build import build as write
-    from corpus.build import check_media, plan_dataset, plan_rows, plan_totals
+    from corpus.build import check_media, check_name, plan_dataset, plan_rows, plan_totals
+    from corpus.kept import count_tokens
     from corpus.score import phrases_for
     from corpus.verdict import heed_decisions
 
@@ -213,6 +214,8 @@ def build(
     )
     settings = replace(settings, tokenizer=_tokenizer(space, settings.tokenizer))
     where = workers_of(space, engine, workers)
+    check_name(settings.name)
+    count_tokens(settings.tokenizer)  # one that is not there is told before hours of work
     if check_media(space, catalogue, where).failed:
         console.say("warning: some clips cannot be read; which: corpus status --json")
     language = space.config.language

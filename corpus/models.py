@@ -23,6 +23,9 @@ CT2_WEIGHTS = "model.bin"
 CT2_FOLDER = "ct2"
 """Where `train export` puts one, in the run's folder."""
 
+SETTINGS = ("config.json", "generation_config.json", "tokenizer.json", "preprocessor_config.json")
+"""What beside the weights goes into a converted model."""
+
 HUB_FILES = ["*.json", "*.txt", "model.safetensors", "model-*.safetensors", CT2_WEIGHTS]
 """What of a Hub model is needed: weights in one form, tokenizer and settings."""
 
@@ -100,10 +103,11 @@ def _local_model(workspace: Workspace, folder: Path, title: str) -> Model:
             f"{folder}: no Whisper model here; give a CTranslate2 folder, a Hugging Face folder "
             "with safetensors, or a run of `train fit`"
         )
+    # The settings too: who mends what `_convert` warns of has it converted anew.
+    settings = [path for name in SETTINGS if (path := folder / name).exists()]
     digest = hashlib.sha256()
-    for path in weights:
-        with path.open("rb") as handle:
-            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    for path in [*weights, *settings]:
+        digest.update(file_sha256(path).encode())
     converted = _convert(workspace, folder, f"{title}-{digest.hexdigest()[:8]}")
     return Model(title, str(converted), read_lineage(folder, workspace.root))
 

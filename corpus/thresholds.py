@@ -109,7 +109,7 @@ def read_thresholds(preset: str, file: Path = PRESETS_FILE) -> Thresholds:
 
 def _read_presets(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{file}: thresholds cannot be read ({reason})") from None

@@ -111,7 +111,7 @@ def check_licences(catalogue: Catalogue, options: video.FetchOptions) -> Iterato
         if isinstance(found, video.Refused):
             yield Problem(recording.id, str(found.reason), f"{found.message}; {advice}")
         elif found.licence != recording.licence:
-            now = found.raw or "Standard YouTube License"
+            now = found.raw or "not told any more"
             message = f"its licence was {recording.licence} and is now {now}; {advice}"
             yield Problem(recording.id, "licence_changed", message)
 

@@ -33,6 +33,7 @@ class FetchConfig:
     min_duration: float | None = None
     max_duration: float | None = None
     allow_nc: bool = False
+    any_language: bool = False
     subtitles_only: bool = False
     proxy: str | None = None
     rate_limit: str | None = None
@@ -207,7 +208,13 @@ class Workspace:
     @property
     def catalogue_url(self) -> str:
         """The database URL of the catalogue."""
-        return self.config.catalogue or f"sqlite:///{self.root / 'catalogue.sqlite'}"
+        if self.config.catalogue:
+            return self.config.catalogue
+        from sqlalchemy import URL
+
+        # A name with a question mark or a percent sign in it is no part of an address as it is.
+        file = URL.create("sqlite", database=str(self.root / "catalogue.sqlite"))
+        return file.render_as_string()
 
     def path(self, text: str) -> Path:
         """A path from the configuration or the catalogue; relative ones start at the workspace."""
@@ -273,7 +280,7 @@ def open_workspace(path: Path | None = None) -> Workspace:
 
 def _read_config(path: Path) -> Config:
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid TOML ({error}); correct that line") from None
     sections = {

@@ -45,6 +45,7 @@ def list_videos(
         UserError: for an address that no site here has, before anything is asked; for addresses
             that cannot be listed, after all others were.
     """
+    urls = [f"https://www.youtube.com/{url}" if url.startswith("@") else url for url in urls]
     for url in urls:
         if not (_is_youtube(url) or commons.page(url) or peertube.entry(url) or _extractor(url)):
             raise UserError(
@@ -80,7 +81,10 @@ def video_id(url: str) -> str | None:
 
 
 def _is_youtube(url: str) -> bool:
-    host = urllib.parse.urlsplit(url).hostname or ""
+    try:
+        host = urllib.parse.urlsplit(url).hostname or ""
+    except ValueError:
+        raise UserError(f"{url} is no address; correct it") from None
     return re.fullmatch(r"(.+\.)?youtube\.com|youtu\.be", host) is not None
 
 

@@ -143,9 +143,8 @@ class Credits:
         some words around them: in the middle of a talk, "translated by the ribosome" is said.
         """
         folded = " ".join(_folded(text).split())
-        first = next((i for i, character in enumerate(folded) if character.isalnum()), len(folded))
         pattern = self._at_an_end if at_an_end else self._anywhere
-        if pattern.match(folded, first):
+        if pattern.match(folded, _first_letter(folded)):
             return True
         if "." not in folded and "@" not in folded:
             return False
@@ -156,6 +155,11 @@ class Credits:
 def _folded(text: str) -> str:
     """A text without case, Turkish too, whose small i without a dot has a capital like ours."""
     return text.casefold().replace("\u0131", "i").replace("i\u0307", "i")
+
+
+def _first_letter(text: str) -> int:
+    """Where the first letter or digit of a text is: what stands before it is not compared."""
+    return next((i for i, character in enumerate(text) if character.isalnum()), len(text))
 
 
 def _whole_words(phrase: str) -> str:
@@ -188,7 +192,9 @@ def credits_for(language: str, own: tuple[str, ...] = ()) -> Credits:
     wanted = ("any", "en", base_language(language))
     phrases = [phrase for name in wanted for phrase in lists.get(name, [])] + list(own)
     folded = (_folded(unicodedata.normalize("NFC", phrase)) for phrase in phrases)
-    return Credits(tuple(dict.fromkeys(folded)))
+    marks = (("*" if phrase.startswith("*") else "", phrase) for phrase in folded)
+    spelt = (mark + phrase[_first_letter(phrase) :] for mark, phrase in marks)
+    return Credits(tuple(dict.fromkeys(phrase for phrase in spelt if phrase.strip("*"))))
 
 
 def clean_cues(cues: Sequence[Cue], credits: Credits) -> Cleaned:

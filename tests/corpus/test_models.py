@@ -45,6 +45,20 @@ def test_alignment_heads_of_another_model_are_told(workspace: Workspace, tmp_pat
             find_model(workspace, str(source))
 
 
+@pytest.mark.skipif(not MODEL.is_dir(), reason="demo/model, the small Whisper, is absent")
+def test_settings_that_were_mended_are_converted_anew(workspace: Workspace, tmp_path: Path) -> None:
+    source = shutil.copytree(MODEL, tmp_path / "source")
+    settings = source / "generation_config.json"
+    whole = settings.read_text()
+    settings.write_text(json.dumps(json.loads(whole) | {"suppress_tokens": [5]}))
+    before = find_model(workspace, str(source))
+    assert find_model(workspace, str(source)).path == before.path
+    settings.write_text(whole)
+    after = find_model(workspace, str(source))
+    assert after.path != before.path
+    assert after.origin == before.origin  # its labels are those of the same weights
+
+
 def test_a_folder_that_is_no_model_is_told(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no Whisper model here"):
         find_model(workspace, str(tmp_path))

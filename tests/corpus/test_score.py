@@ -89,7 +89,8 @@ class TestComparison:
         found = compare(one, two)
         assert found.ins_rate + found.del_rate <= found.cer + 1e-9
         edges = (found.cer_head + found.cer_tail) * EDGE_CHARACTERS
-        assert not one or not two or edges <= found.cer * max(len(one), 1) + 1e-6
+        if one and two and not found.numbers:  # a folded number may be longer than what it was
+            assert edges <= found.cer * len(one) + 1e-6
 
     @given(TEXTS)
     def test_a_text_does_not_differ_from_itself(self, text: str) -> None:

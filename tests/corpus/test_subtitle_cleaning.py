@@ -150,6 +150,12 @@ class TestCredits:
         texts = ["TITELI WOT Reviewer", *talk, "w Našej redakciji", *talk]
         assert kept(*texts, language="hsb", own=own) == talk + talk
 
+    def test_signs_before_a_phrase_do_not_matter(self) -> None:
+        own = credits_for("cs", ("© Česká televize", "*[titulky vyrobila", "♪"))
+        for text in ("© Česká televize", "Česká televize", "[Titulky vyrobila firma]"):
+            assert own.match(text, at_an_end=True), text
+        assert not own.match("Dobrý den.", at_an_end=True)
+
     def test_a_list_that_is_no_text_is_told_in_a_line(self, tmp_path: Path) -> None:
         (tmp_path / OWN_CREDITS).write_bytes(b"p\xf8elo\xbeil\n")
         with pytest.raises(UserError, match=r"credits\.txt: cannot be read .* UTF-8") as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from corpus.catalogue import Catalogue
 from corpus.errors import UserError
 from corpus.workspace import CONFIG_NAME, Workspace, init_workspace, open_workspace
 
@@ -58,6 +59,20 @@ def test_a_mistake_in_the_settings_is_told_by_name(
         settings(workspace, text)
     assert str(error.value).startswith(str(workspace.root / CONFIG_NAME))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["what?", "100%20", "a#b", "č"])
+def test_its_catalogue_lies_in_it_whatever_it_is_called(tmp_path: Path, name: str) -> None:
+    workspace = init_workspace(tmp_path / name, "cs")
+    Catalogue(workspace.catalogue_url)
+    assert (tmp_path / name / "catalogue.sqlite").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_settings_may_begin_with_a_byte_order_mark(workspace: Workspace) -> None:
+    file = workspace.root / CONFIG_NAME
+    file.write_text(file.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert open_workspace(workspace.root).config == workspace.config
 
 
 def test_settings_in_another_encoding_are_told(workspace: Workspace) -> None:
