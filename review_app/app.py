@@ -22,7 +22,7 @@ from corpus.errors import UserError
 from corpus.workspace import Workspace
 from review_app import api, auth, figures, order
 from review_app.auth import Access
-from review_app.guard import LOOPBACK_HOSTS
+from review_app.guard import LOOPBACK_HOSTS, in_url
 
 PLAYER = Path(__file__).with_name("player")
 STYLES = ("player", "browse", "figures")
@@ -105,19 +105,23 @@ def listen(host: str, port: int) -> socket.socket:
     """Open a port, 0 for a free one. A client that comes before the server runs waits for it.
 
     Raises:
-        UserError: the port is taken.
+        UserError: the port is taken, or the host is not this machine's.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), backlog=128)
-    except OSError as error:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, UnicodeError) as error:  # the latter of what is no name
+        why = str(getattr(error, "strerror", error)).partition(" (while")[0]
         raise UserError(
-            f"port {port} cannot be used ({error.strerror}); choose another with --port"
+            f"{host}, port {port}: cannot be listened on ({why}); give an address of this machine "
+            "with --host, or another port with --port"
         ) from None
 
 
 def address(listening: socket.socket) -> str:
     """The URL of a listening socket."""
-    return "http://{}:{}".format(*listening.getsockname())
+    host, port = listening.getsockname()[:2]
+    return f"http://{in_url(host)}:{port}"
 
 
 def _server(app: FastAPI) -> Any:

@@ -29,7 +29,7 @@ from corpus.catalogue import Catalogue, User
 from corpus.workspace import Workspace
 from review_app import accounts
 from review_app.accounts import Person
-from review_app.guard import LOOPBACK_HOSTS, Guard
+from review_app.guard import LOOPBACK_HOSTS, Guard, in_url
 
 SIGN_IN = "/sign-in"
 SIGN_OUT = "/sign-out"
@@ -79,9 +79,10 @@ class Access:
         A page that has rebound its own name to this machine is told by that name. A cookie never
         goes to such a name, so that where people sign in here any name will do.
         """
-        if self.public_url is not None:
-            return [*LOOPBACK_HOSTS, urlsplit(self.public_url).hostname or ""]
-        return ["*"] if self.by_password else [*LOOPBACK_HOSTS]
+        if self.public_url is None and self.by_password:
+            return ["*"]
+        public = urlsplit(self.public_url).hostname if self.public_url else None
+        return [in_url(host) for host in (*LOOPBACK_HOSTS, public) if host]
 
 
 class Throttle:

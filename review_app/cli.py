@@ -20,7 +20,7 @@ from corpus.workspace import WorkspaceOption, open_workspace
 if TYPE_CHECKING:
     from review_app.auth import Access
 
-LOOPBACK = ip_network("127.0.0.0/8")
+LOOPBACK = ip_network("127.0.0.0/8"), ip_network("::1")
 
 ABOUT = """Listen to segments and correct their labels, in a browser.
 
@@ -168,7 +168,7 @@ def _access(
             "--public-url https://..."
         )
     try:
-        proxies = [ip_network(one) for one in proxy or []] or [LOOPBACK]
+        proxies = [ip_network(one) for one in proxy or []] or LOOPBACK
     except ValueError as error:
         raise UserError(f"--proxy: {error}") from None
     return Access(header=trust_header, proxies=tuple(proxies), public_url=public_url)

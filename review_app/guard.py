@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOOPBACK_HOSTS = ("127.0.0.1", "localhost")
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 MAX_BODY_BYTES = 256 * 1024
 """A decision is a few kilobytes; so are the events of the page."""
@@ -30,6 +30,11 @@ _HEADERS = {
     # With "no-referrer" a form of our own page would tell no origin either.
     "Referrer-Policy": "same-origin",
 }
+
+
+def in_url(host: str) -> str:
+    """A host as addresses of pages have it: an IPv6 address stands in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def require_own_page(request: Request) -> None:

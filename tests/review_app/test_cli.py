@@ -49,16 +49,47 @@ def test_help_comes_without_loading_the_web_framework() -> None:
 
 def test_a_taken_port_is_one_line_of_advice(workspace: Workspace) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        result = run("--workspace", str(workspace.root), "--port", str(taken.getsockname()[1]))
-    assert result.returncode == 1
-    assert "choose another with --port" in result.stderr
-    assert "Traceback" not in result.stderr
+        port = taken.getsockname()[1]
+        result = run("--workspace", str(workspace.root), "--port", str(port))
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert f"127.0.0.1, port {port}" in result.stderr
+    assert "another port with --port" in result.stderr
 
 
-def test_it_tells_its_address_serves_and_stops_on_interrupt(workspace: Workspace) -> None:
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1", "nowhere.invalid", "a..b"])
+def test_an_address_that_is_not_this_machines_is_one_line_of_advice(
+    workspace: Workspace, catalogue: Catalogue, host: str
+) -> None:
+    with catalogue.session() as session:
+        accounts.add(session, "first", "admin", None)
+    where = ("--workspace", str(workspace.root), "--public-url", "https://review.example.org")
+    result = run(*where, "--host", host, "--port", "7999")
+    assert (result.returncode, result.stderr.count("\n")) == (1, 1)
+    assert f"{host}, port 7999" in result.stderr
+    assert "an address of this machine with --host" in result.stderr
+
+
+def speaks_ipv6() -> bool:
+    """Whether this machine does; some containers do not."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1", pytest.param("::1", marks=pytest.mark.skipif(not speaks_ipv6(), reason="IPv4"))],
+)
+def test_it_tells_its_address_serves_and_stops_on_interrupt(
+    workspace: Workspace, host: str
+) -> None:
     arguments = [
         "--workspace",
         str(workspace.root),
+        "--host",
+        host,
         "--port",
         "0",
         "--reviewer",
