@@ -297,10 +297,21 @@ def _is_a(value: object, kind: Any) -> bool:
 
 def default_output(dataset: str, model: str) -> Path:
     """WS/runs/NAME-MODEL for WS/datasets/NAME, else runs/NAME-MODEL here."""
-    folder, source = Path(dataset).resolve(), Path(model)
-    model_name = source.parent.name if source.name == "model" else source.name
+    folder = Path(dataset).resolve()
     runs = folder.parent.parent / "runs" if folder.parent.name == "datasets" else Path("runs")
-    return runs / f"{folder.name}-{model_name}"
+    return runs / f"{folder.name}-{short_name(model)}"
+
+
+def short_name(name: str) -> str:
+    """What a dataset or a model is called: v1 for WS/datasets/v1, a for WS/runs/a/model."""
+    path = Path(name)
+    return path.parent.name if path.name == "model" else path.name
+
+
+def absolute(name: str) -> str:
+    """The path of what lies on this machine, whatever folder a command runs in; else the name."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else name
 
 
 def deepspeed_config(choice: str, plan: Plan, *, on_gpu: bool, precision: str) -> dict[str, Any]:

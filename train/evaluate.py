@@ -214,6 +214,7 @@ def evaluate(
         "model": model,
         "datasets": list(map(str, datasets)),
         "split": how.split,
+        "decoded": how.options,
         **report(predictions),
         "longer_than_30_s": material.longer,
         "over_448_tokens": material.wordy,
@@ -222,17 +223,17 @@ def evaluate(
         "predictions": str(output) if output else None,
     }
     if (Path(model) / "run.json").is_file():
-        _keep(Path(model), found, long_form=how.long_form)
+        _keep(Path(model), found)
     return found
 
 
-def _keep(run: Path, found: Mapping[str, Any], *, long_form: bool) -> None:
+def _keep(run: Path, found: Mapping[str, Any]) -> None:
     """Write a report into its run's folder, for the model's card; a later one replaces it."""
     folder = run / EVALUATIONS
     folder.mkdir(exist_ok=True)
     names = "+".join(Path(name).resolve().name for name in found["datasets"])
-    form = "-long-form" if long_form else ""
-    write_json(folder / f"{names}-{found['split']}{form}.json", found)
+    how = "-".join([found["split"], *found["decoded"]])
+    write_json(folder / f"{names}-{how}.json", found)
 
 
 def read_evaluations(run: Path) -> list[dict[str, Any]]:
@@ -259,7 +260,8 @@ def print_evaluation(found: Mapping[str, Any]) -> None:
     if len(found["sources"]) == 1:
         del parts["macro average"]
     console.print_table(
-        f"{found['model']} on {', '.join(found['datasets'])} ({found['split']})",
+        f"{found['model']} on {', '.join(found['datasets'])} "
+        f"({', '.join([found['split'], *found['decoded']])})",
         ["source", "rows", "words", "WER % (95 %)", "CER %", "WER as written", "by Whisper's"],
         [
             [

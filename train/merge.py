@@ -25,6 +25,7 @@ import torch
 from corpus import console
 from corpus.errors import UserError
 from train.checkpoint import write_json
+from train.config import absolute
 from train.evaluate import report, shown
 from train.model import find
 from train.predict import Decoding, predict, trained_language_token
@@ -89,7 +90,8 @@ def average(
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=f".{output.name}.") as scratch:
         done = Path(scratch) / "averaged"
         done.mkdir()
-        record: dict[str, Any] = {"models": list(map(str, folders)), "base": base}
+        record: dict[str, Any] = {"models": list(map(str, folders))}
+        record["base"] = absolute(base) if base is not None else None
         if starting is None:
             _write_model(_parts(folders, None, 1.0), done / "model")
         else:

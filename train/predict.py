@@ -178,6 +178,12 @@ class Decoding:
     long_form: bool = False
     batch_size: int = 8
 
+    @property
+    def options(self) -> list[str]:
+        """What is decoded otherwise than by default, as the options are called."""
+        given = ("timestamps", "long_form", "detect_language")
+        return [name.replace("_", "-") for name in given if getattr(self, name)]
+
 
 @dataclass(frozen=True)
 class Material:

@@ -31,7 +31,7 @@ from corpus.pack import WINDOW_SECONDS
 from train import checkpoint, lora
 from train import model as models
 from train.augment import blank
-from train.config import FitConfig, Plan
+from train.config import FitConfig, Plan, absolute
 from train.data import Data, open_data, open_dev, take_over
 from train.ema import Average
 from train.engine import Engine, Inputs, Processes, joined_processes, new_engine
@@ -169,10 +169,9 @@ def _locked(folder: Path) -> Iterator[None]:
 def _asks_for(config: FitConfig, finished: dict[str, Any]) -> bool:
     """Whether a configuration asks for nothing else than what a finished run has done."""
     then = finished["config"]
-    asked = json.loads(json.dumps(dataclasses.asdict(config)))
     return all(
         value is None or name in FREE_TO_CHANGE or then.get(name) == value
-        for name, value in asked.items()
+        for name, value in _as_json(config).items()
     )
 
 
@@ -496,7 +495,15 @@ def _read_run(folder: Path) -> dict[str, Any]:
 
 def _settings(config: FitConfig, plan: Plan) -> dict[str, Any]:
     """The resolved configuration as JSON has it."""
-    return dict(json.loads(json.dumps(dataclasses.asdict(config) | dataclasses.asdict(plan))))
+    return _as_json(config) | dataclasses.asdict(plan)
+
+
+def _as_json(config: FitConfig) -> dict[str, Any]:
+    """A configuration that says the same in whatever folder it is read."""
+    located = dataclasses.replace(
+        config, datasets=tuple(map(absolute, config.datasets)), model=absolute(config.model)
+    )
+    return dict(json.loads(json.dumps(dataclasses.asdict(located))))
 
 
 def _check_same(

@@ -165,9 +165,38 @@ def test_the_card_tells_what_the_model_was_made_of(
     assert "| talks \\| more | 2.00 |" in card
     assert "| CC-BY-4.0 | 2.00 |" in card
     assert f"| {100 * found['normalised']['wer']:.2f} (" in card
-    assert f"train fit {dataset} --model openai/whisper-tiny" in card
+    assert "train fit czech-1 --model openai/whisper-tiny" in card
     assert "| torch | 2.13.0 |" in card
     assert (folder / "ATTRIBUTION.md").read_text() == "# Attribution for czech-1\n"
+
+
+def test_a_card_says_which_dataset_is_gone_and_names_no_folder_of_this_machine(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run / "model", tmp_path / "run" / "model")
+    gone, base = str(tmp_path / "gone-1"), str(tmp_path / "base" / "model")
+    record = {"steps": 4, "config": {"model": base, "datasets": [gone, "some/set"]}}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    card = (export(str(tmp_path / "run"), "hf") / "README.md").read_text()
+    assert "authors of gone-1 are not told" in card
+    assert "base_model" not in card
+    assert "train fit gone-1 some/set --model base\n" in card
+    assert str(tmp_path) not in card
+    assert f"{gone}: not there" in capsys.readouterr().err
+
+
+def test_ways_of_decoding_are_told_apart_in_a_run_and_its_card(
+    tiny_model: Path, dataset: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_model, tmp_path / "run" / "model")
+    (tmp_path / "run" / "run.json").write_text("{}")
+    for how in (Decoding(), Decoding(detect_language=True), Decoding(timestamps=True)):
+        evaluate(str(tmp_path / "run"), [dataset], how)
+    kept = sorted(path.stem for path in (tmp_path / "run" / "evaluations").iterdir())
+    assert kept == ["tones-test", "tones-test-detect-language", "tones-test-timestamps"]
+    card = (export(str(tmp_path / "run"), "hf") / "README.md").read_text()
+    for told in ("test", "test, detect-language", "test, timestamps"):
+        assert f"| tones: all | {told} |" in card
 
 
 def test_the_card_of_a_run_that_was_not_finished_says_so(run: Path, tmp_path: Path) -> None:

@@ -324,6 +324,25 @@ def test_a_finished_run_that_is_asked_for_again_is_told_not_trained(
     assert (plain / "metrics.jsonl").read_bytes() == before
 
 
+def test_a_run_knows_its_dataset_and_model_from_any_folder(
+    dataset: Path,
+    tiny_model: Path,
+    tmp_path: Path,
+    config: Callable[..., FitConfig],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, folder in {"data": dataset, "base": tiny_model}.items():
+        (tmp_path / name).symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    settings = config(tmp_path / "run", deepspeed="none", steps=1, batch_size=2)
+    short = dataclasses.replace(settings, datasets=("data",), model="base")
+    known = fit(short)["config"]
+    assert (known["datasets"], known["model"]) == ([str(dataset)], str(tiny_model))
+    # The same asked for from elsewhere is the same run.
+    monkeypatch.chdir("/")
+    assert fit(settings)["config"] == known
+
+
 def test_only_one_process_at_a_time_trains_a_run(
     tmp_path: Path, config: Callable[..., FitConfig]
 ) -> None:

@@ -1,16 +1,21 @@
 """What a model says of itself in words, from what its run and its datasets wrote down."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from corpus import console
 from corpus.dataset import read_manifest
+from train.config import short_name
 from train.evaluate import read_evaluations, shown
 
 UNNAMED = ("datasets", "model", "output")
 """Settings that the command at the top of the table names already."""
+
+HUB_NAME = r"[\w-][\w.-]*(/[\w.-]+)?"
 
 
 def write(run: Path, name: str, library: str = "transformers") -> dict[str, str]:
@@ -23,8 +28,12 @@ def write(run: Path, name: str, library: str = "transformers") -> dict[str, str]
     """
     record = _read_record(run)
     config = record.get("config", {})
-    datasets = [folder for folder in map(Path, config.get("datasets", [])) if folder.is_dir()]
-    files = {"README.md": _readme(name, library, run, record, datasets)}
+    names = config.get("datasets", [])
+    datasets = [folder for folder in map(Path, names) if folder.is_dir()]
+    gone = [name for name in names if Path(name).is_absolute() and not Path(name).exists()]
+    if gone:
+        console.say(f"{', '.join(gone)}: not there, so the card tells neither hours nor licences")
+    files = {"README.md": _readme(name, library, run, record, datasets, gone)}
     attributions = [folder / "ATTRIBUTION.md" for folder in datasets]
     texts = [path.read_text(encoding="utf-8") for path in attributions if path.exists()]
     if any(texts):
@@ -40,7 +49,12 @@ def _read_record(run: Path) -> dict[str, Any]:
 
 
 def _readme(
-    name: str, library: str, run: Path, record: Mapping[str, Any], datasets: Sequence[Path]
+    name: str,
+    library: str,
+    run: Path,
+    record: Mapping[str, Any],
+    datasets: Sequence[Path],
+    gone: Sequence[str],
 ) -> str:
     config = record.get("config", {})
     manifests = [read_manifest(folder) for folder in datasets]
@@ -53,8 +67,9 @@ def _readme(
     }
     if languages := sorted({code for m in manifests for code in m.get("languages", [])}):
         header["language"] = languages
-    if config.get("model") and not Path(config["model"]).exists():  # the Hub has no folder of ours
-        header["base_model"] = config["model"]
+    base = config.get("model", "")
+    if re.fullmatch(HUB_NAME, base) and not Path(base).exists():  # the Hub has no folder of ours
+        header["base_model"] = base
     lines = [
         "---",
         # JSON is YAML, and quotes what needs quoting.
@@ -76,6 +91,12 @@ def _readme(
             "decide under which one to publish it.",
             "",
         ]
+    if gone:
+        lines += [
+            f"Hours, licences and authors of {_names(gone)} are not told: it was not at hand when "
+            "this was written.",
+            "",
+        ]
     lines += _settings(record)
     return "\n".join(lines).rstrip() + "\n"
 
@@ -86,16 +107,25 @@ def _origin(record: Mapping[str, Any]) -> Iterator[str]:
         yield "A Whisper model; how it was trained is not known here."
         yield ""
         return
-    names = ", ".join(Path(name).name for name in config["datasets"])
     steps = f"{record['steps']} steps" if "steps" in record else "a run that was not finished"
-    yield f"`{config['model']}` fine-tuned on {names}, {steps} with whisper-harvest."
+    base = _shown(config["model"])
+    yield f"`{base}` fine-tuned on {_names(config['datasets'])}, {steps} with whisper-harvest."
     yield ""
     if averaged := record.get("averaged"):
-        share = f", mixed with `{averaged['base']}` (alpha {averaged['alpha']:g})"
-        yield (
-            f"The mean of {len(averaged['models'])} checkpoints{share if averaged['base'] else ''}."
-        )
+        share = ""
+        if averaged["base"]:
+            share = f", mixed with `{_shown(averaged['base'])}` (alpha {averaged['alpha']:g})"
+        yield f"The mean of {len(averaged['models'])} checkpoints{share}."
         yield ""
+
+
+def _names(datasets: Iterable[str]) -> str:
+    return ", ".join(Path(name).name for name in datasets)
+
+
+def _shown(name: str) -> str:
+    """A dataset or a model without the path to it on somebody's machine."""
+    return short_name(name) if Path(name).is_absolute() else name
 
 
 def _results(evaluations: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -103,7 +133,7 @@ def _results(evaluations: Iterable[Mapping[str, Any]]) -> list[str]:
     rows = [
         [
             f"{', '.join(Path(folder).name for folder in found['datasets'])}: {part}",
-            found["split"],
+            ", ".join([found["split"], *found.get("decoded", [])]),
             f"{figures['normalised']['words']:,}",
             shown(figures["normalised"]),
             shown(figures["normalised"], "cer"),
@@ -130,14 +160,15 @@ def _settings(record: Mapping[str, Any]) -> list[str]:
     config = record.get("config", {})
     if not config.get("model"):
         return []
-    command = ["train fit", *map(str, config["datasets"]), "--model", config["model"]]
+    datasets = " ".join(map(_shown, config["datasets"]))
+    command = f"train fit {datasets} --model {_shown(config['model'])}"
     rows = [[key, str(value)] for key, value in config.items() if key not in UNNAMED]
     rows += [[key, str(value)] for key, value in record.get("versions", {}).items()]
     rows += [[key, str(record[key])] for key in ("engine", "device", "processes") if key in record]
     return [
         "## How it was trained",
         "",
-        f"    {' '.join(command)}",
+        f"    {command}",
         "",
         *_table(["setting", "value"], rows),
         "",
