@@ -44,7 +44,10 @@ def tell(
         for other in visible
         if shown is None or other.text != shown.text
     }
-    before, after = _neighbours(session, segment)
+    before, after = (
+        _said(one, person, double_share) if one is not None else None
+        for one in _neighbours(session, segment)
+    )
     context_before, context_after = context(segment)
     return Item(
         segment_id=segment.id,
@@ -96,8 +99,8 @@ def context(segment: Segment) -> tuple[int, int]:
     return min(CONTEXT_MS, segment.start_ms), min(CONTEXT_MS, rest)
 
 
-def _neighbours(session: Session, segment: Segment) -> tuple[str | None, str | None]:
-    """What is said just before and just after a segment."""
+def _neighbours(session: Session, segment: Segment) -> tuple[Segment | None, Segment | None]:
+    """The segments just before and just after one."""
     same = select(Segment).filter(
         Segment.recording_id == segment.recording_id, Segment.id != segment.id
     )
@@ -107,8 +110,15 @@ def _neighbours(session: Session, segment: Segment) -> tuple[str | None, str | N
     after = session.scalar(
         same.filter(Segment.start_ms > segment.start_ms).order_by(Segment.start_ms).limit(1)
     )
-    texts = [standing.shown_transcript(one) if one is not None else None for one in (before, after)]
-    return (texts[0].text if texts[0] else None, texts[1].text if texts[1] else None)
+    return before, after
+
+
+def _said(segment: Segment, person: Person, double_share: float) -> str | None:
+    """What is said in a segment: by what people have decided, as far as the person may know it."""
+    blind = standing.is_blind(segment, double_share, person.may("adjudicator"))
+    decided = standing.decided_transcript(segment, person.name if blind else None)
+    shown = decided or standing.shown_transcript(segment)
+    return shown.text if shown else None
 
 
 def _in_words(reason: str) -> str:

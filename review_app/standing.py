@@ -43,6 +43,17 @@ def shown_transcript(segment: Segment) -> Transcript | None:
     )
 
 
+def decided_transcript(segment: Segment, reviewer: str | None = None) -> Transcript | None:
+    """The text that people have decided on, or that one `reviewer` has; a rejected one has none."""
+    holds = max(
+        (made for made in _final(segment) if reviewer in (None, made.reviewer)),
+        key=lambda made: (made.adjudicates, in_utc(made.made_at), made.id),
+        default=None,
+    )
+    texts = {one.id: one for one in segment.transcripts}
+    return texts.get(holds.transcript_id or 0) if holds else None
+
+
 def opinions(segment: Segment) -> list[Decision]:
     """The decisions of reviewers on a segment that stand; what an adjudicator settles is none."""
     return [made for made in _final(segment) if not made.adjudicates]

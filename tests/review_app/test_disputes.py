@@ -195,6 +195,41 @@ def test_reviewers_see_and_settle_no_disagreement(
         assert decide(name, key, text="my word is final").status_code == 409
 
 
+def test_what_is_said_before_and_after_is_what_people_made_of_it(
+    client: TestClient, add_segment: AddSegment
+) -> None:
+    """One person decides each segment."""
+    keys = [add_segment(f"herd {n}", 2000 * n, 2000 * n + 2000) for n in range(3)]
+    for key, wish in (
+        (keys[0], {"action": "correct", "text": "heard 0"}),
+        (keys[2], {"action": "reject", "reason": "cut_off"}),
+    ):
+        shown = opened(client, key)["transcript_id"]
+        body = {"segment_id": key, "transcript_id": shown, "client_id": f"of {key}"}
+        assert client.post("/api/v1/decide", json=body | wish).is_success
+    item = opened(client, keys[1])
+    assert (item["before"], item["after"]) == ("heard 0", "herd 2")
+    client.post("/api/v1/undo")
+    client.post("/api/v1/undo")
+    assert opened(client, keys[1])["before"] == "herd 0"
+
+
+def test_what_is_said_before_is_no_opinion_of_others_that_one_must_not_know(
+    clients: Clients, add_segment: AddSegment, decide: Decide
+) -> None:
+    before, key = add_segment("the plane", 0, 2000), add_segment("the delta", 2000, 4000)
+
+    def said() -> list[str]:
+        return [opened(client, key)["before"] for client in clients.values()]
+
+    decide("First", before, text="the plain")
+    assert said() == ["the plain", "the plane", "the plane"]
+    decide("Second", before, text="the planes")
+    assert said() == ["the plain", "the planes", "the planes"]
+    decide("Judge", before, text="the plain below")
+    assert said() == ["the plain", "the planes", "the plain below"]
+
+
 @pytest.mark.parametrize("text", ["the plane", None])
 @pytest.mark.parametrize("wish", [{"action": "reject", "reason": "no_speech"}, {"text": "plain"}])
 def test_a_verdict_that_rests_on_the_first_opinion_tells_nothing_of_it_to_the_second(
