@@ -8,8 +8,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # The build of torch is chosen here and nowhere else. Without an NVIDIA driver it is this version
-# first of all, by itself, so that pip takes a CPU wheel where its sources hold one; what needs
-# torch is then satisfied and the CUDA libraries are never pulled in.
+# first of all, by itself, so that pip takes a CPU wheel where its sources hold one, and what needs
+# torch is then satisfied. Where they hold none, pip takes the wheel for CUDA, which works too but is
+# gigabytes larger; PyTorch's own index of CPU wheels is given as
+#   make TORCH="torch==2.13.0 --index-url URL"
 ifeq ($(shell command -v nvidia-smi 2>/dev/null),)
 TORCH ?= torch==2.13.0
 else
@@ -46,7 +48,7 @@ format: .venv/.ready
 		{ rm -rf .venv; echo "error: no venv module; apt-get install python3-venv" >&2; exit 1; }
 	@echo "installing into .venv; this takes some minutes"
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(TORCH)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
 	touch $@
 

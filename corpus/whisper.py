@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from corpus.audio import SAMPLE_RATE, Pcm
+from corpus.cuda import open_cublas
 from corpus.errors import UserError
 from corpus.text import clean_transcript
 
@@ -161,6 +162,8 @@ class Whisper:
         # A CPU has no float16; that the weights are widened for it is no warning to a user.
         ctranslate2.set_log_level(logging.ERROR)
         config = _config(Path(path))
+        if device != "cpu":
+            open_cublas()
         try:
             loaded: Any = WhisperModel(path, device=device, compute_type=compute_type)
         except (ValueError, RuntimeError, OSError) as error:

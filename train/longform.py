@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from corpus import audio
+from corpus.cuda import open_cublas
 from corpus.errors import UserError
 from train import model as models
 from train.export import ct2
@@ -87,6 +88,7 @@ def transcribe_recordings(
     def work() -> Iterator[Prediction]:
         from faster_whisper import WhisperModel
 
+        open_cublas()
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "ct2"
             ct2.write(whisper, folder)
