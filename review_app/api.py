@@ -16,7 +16,6 @@
     GET  /api/v1/export             all decisions as JSONL, for admins
     GET  /api/v1/users              the accounts, for admins
     POST /api/v1/renew, /release    keep, or give back, segments that one has before oneself
-    GET  /api/v1/peaks/ID           the waveform of a segment
     GET  /media/ID                  the sound of a segment (FLAC, 16 kHz mono); with ?context=1
                                     also what lies around it
 
@@ -328,14 +327,10 @@ def add_routes(
         token = leases.take(session, segment.id, name, time()) if held_by is None else None
         return item.tell(session, segment, person, double_share, token, held_by)
 
-    @api.get("/peaks/{segment_id:path}")
-    def peaks(segment_id: str) -> list[int]:
-        return clip.cut(*span(segment_id)).peaks
-
     @app.get("/media/{segment_id:path}")
     def media(segment_id: str, request: Request, context: bool = False) -> Response:
         path, start_ms, end_ms = span(segment_id, context)
-        return byte_range(clip.cut(path, start_ms, end_ms).flac, request.headers.get("range"))
+        return byte_range(clip.cut(path, start_ms, end_ms), request.headers.get("range"))
 
     def span(segment_id: str, context: bool = False) -> tuple[Path, int, int]:
         with catalogue.reading() as session:

@@ -26,7 +26,6 @@ def tell(
 ) -> Item:
     """The segment with all that helps to decide it; `token` and `held_by` tell of its lease."""
     recording, shown = segment.recording, standing.shown_transcript(segment)
-    address = quote(segment.id, safe="")
     settles = person.may("adjudicator")
     disputed = settles and standing.is_disputed(segment)
     opinions = standing.opinions(segment) if disputed else []
@@ -61,8 +60,7 @@ def tell(
         licence=recording.licence,
         reasons=reasons,
         others=list(others.values()),
-        audio=f"/media/{address}",
-        peaks=f"/api/v1/peaks/{address}",
+        audio=f"/media/{quote(segment.id, safe='')}",
         version=standing.version(segment, person.name, double_share, settles),
         lease=token,
         lease_seconds=leases.LEASE_SECONDS,

@@ -57,7 +57,6 @@ class Item(BaseModel):
     reasons: list[str]
     others: list[OtherTranscript]
     audio: str
-    peaks: str
     version: int
     """Goes back with the decision: by it an outdated one is told."""
     lease: str | None

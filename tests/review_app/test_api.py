@@ -20,7 +20,6 @@ from corpus.workspace import Workspace
 from review_app import decisions, leases
 from review_app.api import byte_range
 from review_app.app import running
-from review_app.clip import waveform_peaks
 from review_app.guard import MAX_BODY_BYTES
 
 from .conftest import AddSegment
@@ -244,10 +243,6 @@ def test_the_sound_of_a_segment_is_its_span_of_the_recording(
     assert part.headers["content-range"] == f"bytes 100-199/{len(reply.content)}"
     assert client.get(item["audio"], headers={"Range": "bytes=99999999-"}).status_code == 416
 
-    peaks = client.get(item["peaks"]).json()
-    assert max(peaks) == 100
-    assert min(peaks) >= 0
-
 
 @given(
     content=st.binary(min_size=1, max_size=50),
@@ -261,15 +256,6 @@ def test_a_range_is_that_part_of_the_content(content: bytes, first: int, length:
     assert bytes(byte_range(content, f"bytes={first}-").body) == content[first:]
     assert bytes(byte_range(content, f"bytes=-{length}").body) == content[-length:]
     assert bytes(byte_range(content, "bytes=0-1,4-5").body) == content
-
-
-@given(st.integers(0, 2000), st.integers(1, 32_767))
-def test_peaks_are_percent_of_the_loudest_sample(samples: int, loudest: int) -> None:
-    pcm = np.zeros(samples, np.int16)
-    pcm[samples // 2 : samples // 2 + 1] = -loudest
-    peaks = waveform_peaks(pcm)
-    assert len(peaks) == min(samples, 480)
-    assert sorted(peaks)[-2:] == [0, 100][-min(samples, 2) :] or samples == 0
 
 
 def test_a_missing_media_file_is_told_and_does_not_stop_the_queue(
@@ -295,8 +281,7 @@ def test_only_ids_of_segments_give_sound(client: TestClient, add_segment: AddSeg
         "' OR 1=1 --",
     ]
     for path in paths:
-        for route in ("/media", "/api/v1/peaks"):
-            assert (path, client.get(f"{route}/{path}").status_code) == (path, 404)
+        assert (path, client.get(f"/media/{path}").status_code) == (path, 404)
 
 
 def test_only_the_apps_own_page_can_decide(
