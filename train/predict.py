@@ -273,13 +273,15 @@ def predict(
 
 
 def check_free(output: Path | None) -> None:
-    """See that nothing is at `output`.
+    """See that a file can be made at `output`, before hours are spent on what goes into it.
 
     Raises:
-        UserError: something is.
+        UserError: something is there, or the folder for it is not.
     """
     if output is not None and output.exists():
         raise UserError(f"{output} exists; choose another --output or remove it")
+    if output is not None and not output.parent.is_dir():
+        raise UserError(f"{output}: no folder {output.parent}; make it or choose another --output")
 
 
 def write_predictions(path: Path, predictions: Iterable[Prediction]) -> None:

@@ -189,6 +189,11 @@ def test_rows_of_a_recording_are_transcribed_as_one_in_long_form(tmp_path: Path)
     assert found["timestamps"]["rows"] == 2
 
 
+def test_predictions_without_a_folder_to_go_to_are_told_before_decoding(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no folder .*missing; make it"):
+        evaluate("./no-model", [tmp_path], Decoding(), tmp_path / "missing" / "p.jsonl")
+
+
 def test_long_form_needs_recordings(dataset: Path) -> None:
     with pytest.raises(UserError, match="do not tell of which recordings"):
         evaluate(SMALL_MODEL, [dataset], Decoding(long_form=True))
