@@ -6,7 +6,8 @@ much of what was learnt (WiSE-FT, Wortsman et al. 2022, arXiv:2109.01903): alpha
 fine-tuned, tried from 0 to 1 on datasets of both kinds.
 
 Tensors are read, added and written one by one: the memory of one, not of all models. The sweep
-reads all weights anew for each alpha and decodes every dataset with it; that is what it costs.
+reads all weights anew for each alpha and decodes every dataset with it; that is what it costs. On
+disk there are the best so far and the one that is tried.
 """
 
 import dataclasses
@@ -27,7 +28,7 @@ from corpus.errors import UserError
 from train.checkpoint import write_json
 from train.config import absolute
 from train.evaluate import report, shown
-from train.model import find
+from train.model import find, replace_folder
 from train.predict import Decoding, predict, trained_language_token
 
 TIED = "proj_out.weight"
@@ -98,12 +99,16 @@ def average(
             how = how or Decoding("dev")
             token = how.language_token or trained_language_token(Path(names[0]))
             how = dataclasses.replace(how, language_token=token)
-            sweep = [
-                _try(folders, starting, alpha, Path(scratch), datasets, how) for alpha in alphas
-            ]
-            # Of equal ones the first, which is nearest to the base.
-            best = min(sweep, key=lambda tried: tried.get("macro_wer", 0.0))
-            (Path(scratch) / f"alpha-{best['alpha']:g}").rename(done / "model")
+            sweep = []
+            for alpha in sorted(set(alphas)):
+                folder = Path(scratch) / f"alpha-{alpha}"
+                sweep.append(_try(folders, starting, alpha, folder, datasets, how))
+                # Of equal ones the first, which is nearest to the base.
+                best = min(sweep, key=lambda tried: tried.get("macro_wer", 0.0))
+                if best is sweep[-1]:
+                    replace_folder(folder, done / "model")
+                else:
+                    shutil.rmtree(folder)
             record |= {"alpha": best["alpha"], "sweep": sweep}
         run = _read_record(Path(names[0]))
         write_json(done / "run.json", {**run, "averaged": record})
@@ -115,12 +120,11 @@ def _try(
     folders: Sequence[Path],
     base: Path,
     alpha: float,
-    scratch: Path,
+    folder: Path,
     datasets: Sequence[Path],
     how: Decoding,
 ) -> dict[str, Any]:
-    """Write the model at `alpha` into `scratch`, and its figures on each dataset."""
-    folder = scratch / f"alpha-{alpha:g}"
+    """Write the model at `alpha` as `folder`, and tell its figures on each dataset."""
     _write_model(_parts(folders, base, alpha), folder)
     if not datasets:
         return {"alpha": alpha}

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from corpus.dataset import read_split, write_dataset
 from corpus.errors import UserError
+from train import merge
 from train import model as models
 from train.merge import average
-from train.predict import Decoding
+from train.predict import Decoding, predict
 
 WEIGHTS = "model.safetensors"
 SMALL_MODEL = Path(__file__).parents[2] / "demo" / "model"
@@ -115,7 +117,9 @@ def test_one_alpha_is_written_without_a_choice(
         torch.testing.assert_close(made[name], tensor + 1)
 
 
-def test_the_alpha_with_the_lowest_mean_of_the_datasets_wins(dataset: Path, tmp_path: Path) -> None:
+def test_the_alpha_with_the_lowest_mean_of_the_datasets_wins(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The base is a real model and the references are what it says: all of it must win."""
     from train.evaluate import evaluate
     from train.predict import read_predictions
@@ -131,9 +135,23 @@ def test_the_alpha_with_the_lowest_mean_of_the_datasets_wins(dataset: Path, tmp_
     shutil.copytree(SMALL_MODEL, spoilt)
     weights = {n: torch.randn_like(t) * 0.02 for n, t in load_file(spoilt / WEIGHTS).items()}
     save_file(weights, spoilt / WEIGHTS, {"format": "pt"})
+    on_disk = []
+
+    def watched(model: str, *arguments: Any) -> Any:
+        scratch = Path(model).parent
+        on_disk.append(len(list(scratch.rglob(WEIGHTS))))
+        return predict(model, *arguments)
+
+    monkeypatch.setattr(merge, "predict", watched)
     found = average(
-        [str(spoilt)], tmp_path / "out", base=str(SMALL_MODEL), alphas=[0, 1], datasets=[own]
+        [str(spoilt)],
+        tmp_path / "out",
+        base=str(SMALL_MODEL),
+        alphas=[1, 0, 0.5, 1],
+        datasets=[own],
     )
+    assert [one["alpha"] for one in found["sweep"]] == [0, 0.5, 1]
+    assert on_disk == [1, 2, 2]  # the best so far and this one
     tried = {one["alpha"]: one["macro_wer"] for one in found["sweep"]}
     assert tried[0] == 0
     assert tried[1] > 0
