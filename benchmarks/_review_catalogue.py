@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from sqlalchemy import insert
 
+from benchmarks._common import insert_rows
 from corpus import audio
 from corpus.catalogue import (
     Catalogue,
@@ -47,17 +47,17 @@ def fill(catalogue: Catalogue, segments: int, decisions: int = 0) -> None:
     """Write made-up rows, thousands in a statement; the first `decisions` segments are decided."""
     rows = list(_segments(segments, decisions))
     recordings = -(-segments // SEGMENTS_EACH)
-    for table, listed in (
-        (Recording, [_recording(number) for number in range(recordings)]),
-        (Segment, [row["segment"] for row in rows]),
-        (Transcript, [made for row in rows for made in row["transcripts"]]),
-        (Score, [score for row in rows for score in row["scores"]]),
-        (Verdict, [row["verdict"] for row in rows]),
-        (Decision, [row["decision"] for row in rows if "decision" in row]),
-    ):
-        with catalogue.session() as session:
-            for start in range(0, len(listed), 10_000):
-                session.execute(insert(table), listed[start : start + 10_000])
+    insert_rows(
+        catalogue,
+        {
+            Recording: [_recording(number) for number in range(recordings)],
+            Segment: [row["segment"] for row in rows],
+            Transcript: [made for row in rows for made in row["transcripts"]],
+            Score: [score for row in rows for score in row["scores"]],
+            Verdict: [row["verdict"] for row in rows],
+            Decision: [row["decision"] for row in rows if "decision" in row],
+        },
+    )
 
 
 def _recording(number: int) -> dict[str, Any]:

@@ -8,7 +8,6 @@ no check, no Parquet. Peak memory is that of the building process, for all of it
 import argparse
 import json
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import Figure
-from benchmarks.decoding import peak_mib
+from benchmarks._common import peak_mib, spent_by
 from benchmarks.packing import sample_durations
 from corpus.audio import SAMPLE_RATE, Pcm, decode, encode_flac
 from corpus.catalogue import (
@@ -51,8 +50,10 @@ def measure(options: argparse.Namespace) -> list[Figure]:
         seconds = write_clips(whole, options.minutes * 60)
         write_clips(part, options.minutes * 6)
         # In turn, and the faster of two: a machine's own speed changes by some percent in minutes.
-        turns = [{way: _spent(way, whole) for way in ("bare", "1", "2")} for _ in range(2)]
-        tenth = _spent("1", part)
+        turns = [
+            {way: spent_by("building", way, whole) for way in ("bare", "1", "2")} for _ in range(2)
+        ]
+        tenth = spent_by("building", "1", part)
 
     def least(way: str, spent: str) -> float:
         return min(turn[way][spent] for turn in turns)
@@ -66,13 +67,6 @@ def measure(options: argparse.Namespace) -> list[Figure]:
         Figure("two workers, time", two_workers, "x one", "goal", WORKERS_GOAL),
         Figure("peak memory", peak, "MiB", "a tenth of it", tenth["peak_mib"]),
     ]
-
-
-def _spent(way: str, root: Path) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.building", way, str(root)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    spent: dict[str, float] = json.loads(done.stdout)
-    return spent
 
 
 def write_clips(root: Path, seconds: float) -> float:

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import Figure
+from benchmarks._common import peak_mib, spent_by
 from corpus.console import say
 
 SPEED_GOAL = 80.0
@@ -37,7 +38,9 @@ def measure(options: argparse.Namespace) -> list[Figure]:
     with tempfile.TemporaryDirectory() as scratch:
         source = Path(scratch) / "talk.webm"
         write_talk(source, seconds)
-        spent = {way: _spent(way, source, Path(scratch) / f"{way}.flac") for way in ways}
+        spent = {
+            way: spent_by("decoding", way, source, Path(scratch) / f"{way}.flac") for way in ways
+        }
     speed = {way: seconds / used["cpu_s"] for way, used in spent.items()}
     memory = {way: used["peak_mib"] for way, used in spent.items()}
     figures = [
@@ -76,13 +79,6 @@ def write_talk(path: Path, seconds: float) -> None:
         container.mux(stream.encode(None))
 
 
-def _spent(way: str, source: Path, target: Path) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.decoding", way, str(source), str(target)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    spent: dict[str, float] = json.loads(done.stdout)
-    return spent
-
-
 def _decode(way: str, source: str, target: str) -> None:
     if way == "corpus":
         from corpus.audio import decode_to_flac
@@ -96,17 +92,6 @@ def _decode(way: str, source: str, target: str) -> None:
 
         audio = AudioSegment.from_file(source).set_frame_rate(16_000).set_channels(1)
         audio.export(target, format="flac")
-
-
-def peak_mib() -> float:
-    """The most memory that this process or a child of it had at a time, in MiB.
-
-    This process's own is read from the kernel's list of it: `resource` would tell what the one had
-    that started this one, if that was more.
-    """
-    status = Path("/proc/self/status").read_text()
-    own = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))
-    return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
 
 
 def _cpu_seconds() -> float:

@@ -13,13 +13,13 @@ decoder's 448.
 import argparse
 import math
 import random
-import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from benchmarks import Figure
+from benchmarks._common import fastest
 from corpus.errors import UserError
 from corpus.pack import (
     MAX_TOKENS,
@@ -36,7 +36,6 @@ from corpus.pack import (
 EVENT_BATCH = 64  # rows
 DISTIL_BATCH = 500  # rows
 FILL_GOAL, SPEAKER_GOAL = 98.0, 85.0  # percent, of windows and of speech in one speaker's windows
-REPEATS = 3  # the fastest counts: the others shared the processor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -153,9 +152,5 @@ def read_durations(path: Path) -> list[float]:
 
 def _timed(plan: Callable[[], Iterable[tuple[Piece, ...]]]) -> tuple[Fill, float]:
     """How full the windows of a plan are, and the seconds it took to make it."""
-    fastest = math.inf
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        windows = list(plan())
-        fastest = min(fastest, time.perf_counter() - start)
-    return fill(windows), fastest
+    windows, seconds = fastest(lambda: list(plan()))
+    return fill(windows), seconds

@@ -8,7 +8,6 @@ planned in a process of its own: from the catalogue to windows, splits, leaks an
 import argparse
 import json
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from typing import Any
 from sqlalchemy import insert
 
 from benchmarks import Figure
-from benchmarks.decoding import peak_mib
+from benchmarks._common import peak_mib, spent_by
 from benchmarks.packing import sample_durations
 from corpus.catalogue import Catalogue, Recording, Segment, Transcript, Verdict, segment_id
 from corpus.workspace import init_workspace
@@ -47,9 +46,7 @@ def measure(options: argparse.Namespace) -> list[Figure]:
         with tempfile.TemporaryDirectory() as folder:
             workspace = init_workspace(Path(folder) / "workspace", "cs")
             fill(Catalogue(workspace.catalogue_url), count)
-            command = [sys.executable, "-m", "benchmarks.planning", str(workspace.root)]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-        spent = json.loads(done.stdout)
+            spent = spent_by("planning", workspace.root)
         name = f"of {count:,} segments"
         limit = SECONDS_PER_MILLION * count / 1_000_000
         figures += [

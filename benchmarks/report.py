@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert
-
 from benchmarks import Figure
+from benchmarks._common import insert_rows
 from benchmarks.status import timed
 from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript, Verdict, segment_id
 from corpus.workspace import init_workspace
@@ -48,16 +47,16 @@ def fill(catalogue: Catalogue, segments: int, *, scored: bool) -> None:
     """Write made-up rows, thousands in a statement."""
     recordings = -(-segments // SEGMENTS_EACH)
     rows = list(_segments(segments, scored))
-    for table, listed in (
-        (Recording, [_recording(number) for number in range(recordings)]),
-        (Segment, [row for row, *_ in rows]),
-        (Transcript, [made for _, transcripts, *_ in rows for made in transcripts]),
-        (Score, [score for *_, scores, _ in rows for score in scores]),
-        (Verdict, [verdict for *_, verdict in rows]),
-    ):
-        with catalogue.session() as session:
-            for start in range(0, len(listed), 10_000):
-                session.execute(insert(table), listed[start : start + 10_000])
+    insert_rows(
+        catalogue,
+        {
+            Recording: [_recording(number) for number in range(recordings)],
+            Segment: [row for row, *_ in rows],
+            Transcript: [made for _, transcripts, *_ in rows for made in transcripts],
+            Score: [score for *_, scores, _ in rows for score in scores],
+            Verdict: [verdict for *_, verdict in rows],
+        },
+    )
 
 
 def _recording(number: int) -> dict[str, Any]:

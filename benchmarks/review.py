@@ -1,10 +1,10 @@
 """How long a reviewer waits, with 20 people at work on one server and 100,000 segments.
 
-One of them is a real browser, in which Ctrl+Enter is pressed as soon as a segment plays; the others
-are clients of the same interface in another process, who sign in, fetch the sound of each segment
-and decide it after a pause for thought. Beside it, while the others go on working: the same with
-Gradio's own components, a sound, a text box and a button, with the segments in memory. Measured in
-the page: from the key (there: from the click) to the moment the next sound plays.
+One of them is a real browser, in which Ctrl+Enter is pressed a second after a segment plays; the
+others are clients of the same interface in another process, who sign in, fetch the sound of each
+segment and decide it after a pause for thought. Beside it, while the others go on working: the same
+with Gradio's own components, a sound, a text box and a button, with the segments in memory.
+Measured in the page: from the key (there: from the click) to the moment the next sound plays.
 """
 
 import argparse

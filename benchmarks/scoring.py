@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import jiwer
-from sqlalchemy import insert
 
 from benchmarks import Figure
+from benchmarks._common import insert_rows
 from corpus import score
 from corpus.catalogue import Catalogue, Recording, Score, Segment, Transcript, segment_id
 from corpus.errors import UserError
@@ -154,10 +154,7 @@ def _fill(catalogue: Catalogue, segments: int) -> None:
             {"transcript_id": 2 * number + 2, "name": name, "value": value}
             for name, value in heard.items()
         ]
-    for table, listed in rows.items():
-        with catalogue.session() as session:
-            for start in range(0, len(listed), 10_000):
-                session.execute(insert(table), listed[start : start + 10_000])
+    insert_rows(catalogue, rows)
 
 
 def _recording(key: str, talk: int) -> dict[str, Any]:

@@ -7,22 +7,16 @@ Python's own. Timing by CTC is of 350 characters in 30 s, beside real time.
 
 import argparse
 import difflib
-import math
 import random
-import time
-from collections.abc import Callable
-from typing import TypeVar
 
 import numpy as np
 
 from benchmarks import Figure
+from benchmarks._common import fastest
 from corpus.align import Unit, Word, match, units
 from corpus.ctc import viterbi
 from corpus.segment import LONGEST_MS, Span, merge_cues
 
-T = TypeVar("T")
-
-REPEATS = 3  # the fastest counts: the others shared the processor
 CHARACTERS, FRAMES, VOCABULARY = 350, 1500, 32
 
 
@@ -33,13 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def measure(options: argparse.Namespace) -> list[Figure]:
     cues = sample_cues(options.hours)
     length = cues[-1].end_ms
-    (ours, _), our_time = _timed(lambda: merge_cues(cues, duration_ms=length, target_seconds=27))
-    greedy, greedy_time = _timed(lambda: fill_greedily(cues))
+    (ours, _), our_time = fastest(lambda: merge_cues(cues, duration_ms=length, target_seconds=27))
+    greedy, greedy_time = fastest(lambda: fill_greedily(cues))
     said, heard = sample_words(cues)
-    pairs, match_time = _timed(lambda: match(said, heard))
-    theirs, their_time = _timed(lambda: difflib_pairs(said, heard))
+    pairs, match_time = fastest(lambda: match(said, heard))
+    theirs, their_time = fastest(lambda: difflib_pairs(said, heard))
     log_probs, tokens = sample_emissions()
-    _, align_time = _timed(lambda: viterbi(log_probs, tokens, 0))
+    _, align_time = fastest(lambda: viterbi(log_probs, tokens, 0))
     track = f"of {len(cues):,} cues"
     return [
         Figure(f"cutting {track}", our_time, "s", "greedy", greedy_time),
@@ -112,13 +106,3 @@ def _sentences(segments: list[Span]) -> float:
 
 def _seconds(segments: list[Span]) -> float:
     return sum(s.end_ms - s.start_ms for s in segments) / len(segments) / 1000
-
-
-def _timed(work: Callable[[], T]) -> tuple[T, float]:
-    """What the work gives, and the seconds of its fastest run."""
-    fastest = math.inf
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        result = work()
-        fastest = min(fastest, time.perf_counter() - start)
-    return result, fastest

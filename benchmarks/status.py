@@ -15,9 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert
-
 from benchmarks import Figure
+from benchmarks._common import insert_rows
 from corpus.catalogue import (
     Catalogue,
     Failure,
@@ -67,17 +66,16 @@ def timed(words: list[str], root: Path) -> float:
 
 def fill(catalogue: Catalogue, recordings: int, segments: int) -> None:
     """Write made-up rows, thousands in a statement."""
-    for table, rows in (
-        (Recording, (_recording(i, segments) for i in range(recordings))),
-        (Segment, (_segment(i, j) for i in range(recordings) for j in range(segments))),
-        (Transcript, (_transcript(i, j) for i in range(recordings) for j in range(segments))),
-        (Verdict, (_verdict(n, i, j, segments) for n, i, j in _numbers(recordings, segments))),
-        (Failure, (_failure(i) for i in range(math.ceil(recordings / 10)))),
-    ):
-        listed = list(rows)
-        with catalogue.session() as session:
-            for start in range(0, len(listed), 10_000):
-                session.execute(insert(table), listed[start : start + 10_000])
+    insert_rows(
+        catalogue,
+        {
+            Recording: (_recording(i, segments) for i in range(recordings)),
+            Segment: (_segment(i, j) for i in range(recordings) for j in range(segments)),
+            Transcript: (_transcript(i, j) for i in range(recordings) for j in range(segments)),
+            Verdict: (_verdict(n, i, j, segments) for n, i, j in _numbers(recordings, segments)),
+            Failure: (_failure(i) for i in range(math.ceil(recordings / 10))),
+        },
+    )
 
 
 def _numbers(recordings: int, segments: int) -> Iterator[tuple[int, int, int]]:

@@ -5,20 +5,19 @@ same text; it does not undo markup, so its task is the smaller one.
 """
 
 import argparse
-import math
 import time
 from collections.abc import Callable
 
 import pysrt
 
 from benchmarks import Figure
+from benchmarks._common import T, fastest
 from corpus.errors import UserError
 from corpus.subtitles.clean import Cue, clean_cues, credits_for
 from corpus.subtitles.reader import read_subtitles
 from corpus.subtitles.suspect import judge_track
 
 WANTED_RATE = 50_000  # cues/s
-REPEATS = 3  # the fastest counts: the others shared the processor
 
 LINES = (
     "Dobrý den, vítejte u dalšího dílu.",
@@ -38,13 +37,17 @@ def measure(options: argparse.Namespace) -> list[Figure]:
         raise UserError(f"--cues is {options.cues}; give at least 1")
     text = sample_srt(options.cues)
     data = text.encode()
-    ours = options.cues / _seconds(lambda: read_subtitles(data))
-    theirs = options.cues / _seconds(lambda: pysrt.from_string(text))
-    track = read_subtitles(data)
+
+    def rate(work: Callable[[], T]) -> tuple[T, float]:
+        result, seconds = fastest(work, time.process_time)
+        return result, options.cues / seconds
+
+    track, ours = rate(lambda: read_subtitles(data))
+    _, theirs = rate(lambda: pysrt.from_string(text))
     cues = [Cue(item.start.ordinal, item.end.ordinal, item.text) for item in track.items]
     credits = credits_for("cs")
-    cleaning = options.cues / _seconds(lambda: clean_cues(cues, credits))
-    judging = options.cues / _seconds(lambda: judge_track(cues))
+    _, cleaning = rate(lambda: clean_cues(cues, credits))
+    _, judging = rate(lambda: judge_track(cues))
     return [
         Figure("reading", ours, "cues/s", "pysrt", theirs),
         Figure("reading", ours, "cues/s", "wanted", WANTED_RATE),
@@ -64,12 +67,3 @@ def sample_srt(count: int) -> str:
         f"{LINES[i % len(LINES)]}\nTo byla věta číslo {i}.\n"
         for i in range(count)
     )
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    fastest = math.inf
-    for _ in range(REPEATS):
-        start = time.process_time()
-        work()
-        fastest = min(fastest, time.process_time() - start)
-    return fastest

@@ -25,7 +25,7 @@ MODEL = Path(__file__).with_name("model")
 PRESET = "trusting"
 """The model mishears two words of three here, so its own labels are for people to decide on."""
 FIT_STEPS, FIT_BATCH, FIT_RATE = 100, 4, 1e-3
-"""For a model of this size and a quarter of an hour of speech; real models: see the README."""
+"""For a model of this size and a quarter of an hour of speech; of others see docs/training.md."""
 
 
 REVIEWS = 40
