@@ -12,7 +12,7 @@ beside what is here, and what holds then follows the rules of reviewing:
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -79,6 +79,8 @@ class _Import:
     stood: dict[str, bool] = field(default_factory=dict)
     """Those that were here already, and whether they stand."""
     undone: list[Line] = field(default_factory=list)
+    standing: list[str] = field(default_factory=list)
+    """Those that stand in the file and do not here."""
     touched: set[str] = field(default_factory=set)
     """Segments of which something has changed."""
 
@@ -171,6 +173,8 @@ def _add(run: _Import, batch: Sequence[Line]) -> None:
     for line in batch:
         if line.undone:
             run.undone.append(line)
+        elif run.stood.get(line.client_id) is False:
+            run.standing.append(line.client_id)
         if line.client_id in run.ids or line.client_id in new:
             run.told.known += 1
         elif line.recording_id not in recordings:
@@ -286,6 +290,20 @@ def _take_back(run: _Import) -> None:
             run.stood[name] = False
     if rows:
         run.session.execute(update(Decision), rows)
+        _let_hold_again(run, {row["id"] for row in rows})
+
+
+def _let_hold_again(run: _Import, gone: Collection[int]) -> None:
+    """Let hold again what stands in the file and was replaced by what is taken back now."""
+    again = []
+    for some in batches(run.standing, BATCH_ROWS):
+        known = select(Decision.id, Decision.segment_id, Decision.undone_by)
+        for key, segment, by in run.session.execute(known.filter(Decision.client_id.in_(some))):
+            if by in gone:
+                again.append({"id": key, "undone_by": None})
+                run.touched.add(segment)
+    if again:
+        run.session.execute(update(Decision), again)
 
 
 def _let_the_later_hold(run: _Import) -> None:

@@ -280,6 +280,25 @@ def test_what_was_taken_back_elsewhere_is_taken_back_here(base: list[str], copie
 
 
 @pytest.mark.sqlite
+def test_what_holds_again_elsewhere_since_a_return_was_taken_back_holds_again_here(
+    base: list[str], copied: Copy
+) -> None:
+    here, there = copied(), copied()
+    decide(here, base[0], "First", "typed")
+    with here.session() as session:
+        segment = session.get_one(Segment, base[0])
+        decisions.revert(session, segment, "Judge", segment.decisions[0].id)
+    bring(there, list(export(here)))
+    with here.session() as session:
+        decisions.undo(session, "Judge")
+    lines = list(export(here))
+    assert bring(there, lines) == Imported(added=1, known=2, taken_back=1)
+    assert list(export(there)) == lines
+    assert known(there) == known(here)
+    assert [one.decided is not None for one in read_all(there, "")] == [True, False, False]
+
+
+@pytest.mark.sqlite
 def test_of_two_cuts_of_one_segment_the_earlier_holds(base: list[str], copied: Copy) -> None:
     here, there = copied(), copied()
 
