@@ -13,7 +13,7 @@ from train.material import Material, collect
 from train.model import Whisper
 from train.reader import Reader
 from train.rows import STREAMED_GROUPS, Folder, Mapped, Rows, Streamed, has_split, open_split
-from train.stream import BUCKET, COMPILED_BUCKET, Request, Stream, weights_by_temperature
+from train.stream import Request, Stream, weights_by_temperature
 
 FETCHED_AHEAD = 8
 """Micro-batches."""
@@ -89,7 +89,6 @@ def open_data(config: FitConfig, whisper: Whisper) -> Data:
         block_units=STREAMED_GROUPS if config.streaming else None,
         speed=config.speed,
         bpe_dropout=config.bpe_dropout,
-        bucket=COMPILED_BUCKET if config.compile else BUCKET,
     )
     sources = sorted({source for material in materials for source, _ in material.licences})
     return Data(materials, stream, Reader(rows, whisper, config, sources), config.streaming)

@@ -31,6 +31,7 @@ class StochasticDepth:
         for index, layer in enumerate(layer for stack in stacks for layer in stack):
             layer.register_forward_hook(partial(self._skip, index, 1.0 / (1.0 - rates[index])))
 
+    @torch.compiler.disable  # else compiled layers have a program for each index, up to a limit
     def _skip(
         self, index: int, scale: float, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
     ) -> Tensor | None:

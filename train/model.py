@@ -154,7 +154,11 @@ def default_learning_rate(model: Any) -> float:
 
 
 def compile_layers(model: Any, backend: str = "inductor") -> None:
-    """Compile each layer by itself: all of a stack share one program, made in seconds."""
+    """Compile each layer by itself: all of a stack share its programs, made in seconds.
+
+    There are three: the encoder's, the decoder's for its first length, and, at the second, the
+    decoder's for any length.
+    """
     for stack in (model.model.encoder, model.model.decoder):
         for layer in stack.layers:
             layer.compile(backend=backend)

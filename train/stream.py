@@ -23,8 +23,9 @@ from train.augment import draw_speed
 from train.material import Clip, Item, Material, Window, join
 from train.targets import Choices
 
-BUCKET, COMPILED_BUCKET = 8, 64
-"""Targets are padded to multiples of these; a compiled model should meet few shapes."""
+BUCKET = 8
+"""Targets are padded to multiples of it. Compiled layers need no coarser one: their second length
+makes a program for all of them."""
 
 BPE_DROPOUT_GROWTH = 3.0
 """A target planned for grows by at most this times the rate of BPE dropout; one that grows more is
@@ -71,7 +72,6 @@ class Stream:
         block_units: how many units are packed together; all of an epoch's where it is None.
         speed: probability that a clip or window is played faster or slower.
         bpe_dropout: its rate, by which targets may grow.
-        bucket: targets are padded to multiples of it.
     """
 
     materials: Sequence[Material]
@@ -80,7 +80,6 @@ class Stream:
     block_units: int | None = None
     speed: float = 0.0
     bpe_dropout: float = 0.0
-    bucket: int = BUCKET
 
     def epoch(self, epoch: int) -> Iterator[Draw]:
         """The windows of one epoch, shuffled; the same for the same epoch."""
@@ -206,7 +205,7 @@ class Stream:
 
     def _padded(self, tokens: int) -> int:
         longest = tokens * (1.0 + BPE_DROPOUT_GROWTH * self.bpe_dropout)
-        return min(-(-int(longest) // self.bucket) * self.bucket, MAX_TOKENS)
+        return min(-(-int(longest) // BUCKET) * BUCKET, MAX_TOKENS)
 
 
 def _tokens(draw: Draw) -> int:

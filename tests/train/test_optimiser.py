@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch._dynamo.testing import CompileCounter
 
 from corpus.errors import UserError
 from train import model as models
@@ -178,6 +179,32 @@ def test_layers_are_compiled_without_changing_what_they_compute(whisper: models.
         compiled = whisper.model.model.encoder(features).last_hidden_state
     assert torch.allclose(compiled, expected, atol=1e-5)
     assert not any("_orig_mod" in name for name in whisper.model.state_dict())
+
+
+@pytest.mark.parametrize("stochastic_depth", [0.0, 0.5])
+def test_three_programs_are_compiled_whatever_the_lengths_of_targets(
+    whisper: models.Whisper, stochastic_depth: float
+) -> None:
+    torch.compiler.reset()
+    loss = prepare(whisper, make(stochastic_depth=stochastic_depth), sources=1).train()
+    programs = CompileCounter()
+
+    def totals() -> list[float]:
+        chance = torch.Generator().manual_seed(0)
+        features = torch.randn(2, 80, 3000, generator=chance)
+        found = []
+        for length in (40, 8, 24, 72, 448):
+            tokens = torch.randint(0, 300, (2, length), generator=chance)
+            kept = torch.rand(2, 4, generator=chance) < 0.5
+            total, _ = loss(features, tokens, tokens, torch.zeros_like(tokens), kept)
+            total.backward()
+            found.append(total.item())
+        return found
+
+    expected = totals()
+    models.compile_layers(whisper.model, backend=programs)
+    assert totals() == pytest.approx(expected, rel=1e-6)
+    assert programs.frame_count == 3
 
 
 @pytest.mark.parametrize("deepspeed", ["none", "zero2"])
