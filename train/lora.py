@@ -26,7 +26,7 @@ def add_lora(model: Any, rank: int) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise UserError("lora needs peft: pip install peft") from error
+        raise UserError('lora needs peft: `pip install -c constraints.txt -e ".[lora]"`') from error
     for weight in model.parameters():
         weight.requires_grad = False
     settings = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=TARGETS)

@@ -56,7 +56,7 @@ def write(whisper: models.Whisper, folder: Path, run: Path, name: str) -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f'--to onnx needs {error.name}; `pip install "whisper-harvest[onnx]"`'
+            f'--to onnx needs {error.name}; `pip install -c constraints.txt -e ".[onnx]"`'
         ) from error
     models.save(whisper, folder)
     for weights in folder.glob("*.safetensors*"):
