@@ -31,7 +31,7 @@ from corpus.pack import WINDOW_SECONDS
 from train import checkpoint, lora
 from train import model as models
 from train.augment import blank
-from train.config import FitConfig, Plan, absolute
+from train.config import FitConfig, Plan, absolute, short_name
 from train.data import Data, open_data, open_dev, take_over
 from train.ema import Average
 from train.engine import Engine, Inputs, Processes, joined_processes, new_engine
@@ -170,7 +170,7 @@ def _asks_for(config: FitConfig, finished: dict[str, Any]) -> bool:
     """Whether a configuration asks for nothing else than what a finished run has done."""
     then = finished["config"]
     return all(
-        value is None or name in FREE_TO_CHANGE or then.get(name) == value
+        value is None or name in FREE_TO_CHANGE or _alike(name, then.get(name), value)
         for name, value in _as_json(config).items()
     )
 
@@ -515,11 +515,23 @@ def _check_same(
         free |= DIVISION
     now = _settings(config, plan)
     for name, value in previous["config"].items():
-        if name not in free and value != now[name]:
+        if name not in free and not _alike(name, value, now[name]):
             raise UserError(
                 f"{config.output} was started with {name} = {value}, not {now[name]}; "
                 "repeat the command as it was, or choose another --output"
             )
+
+
+def _alike(name: str, then: Any, now: Any) -> bool:
+    """Whether a setting is as it was; a folder that has moved since is still the same."""
+    if name == "datasets":
+        return len(then) == len(now) and all(map(_is_same_folder, then, now))
+    return _is_same_folder(then, now) if name == "model" else bool(then == now)
+
+
+def _is_same_folder(then: str, now: str) -> bool:
+    moved = Path(then).is_absolute() and not Path(then).exists()
+    return absolute(then) == now or (moved and short_name(then) == short_name(now))
 
 
 def _random_state(processes: Processes) -> dict[str, Any]:

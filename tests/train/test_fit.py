@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -338,9 +339,15 @@ def test_a_run_knows_its_dataset_and_model_from_any_folder(
     short = dataclasses.replace(settings, datasets=("data",), model="base")
     known = fit(short)["config"]
     assert (known["datasets"], known["model"]) == ([str(dataset)], str(tiny_model))
-    # The same asked for from elsewhere is the same run.
+    # The same asked for from elsewhere is the same run, and so it is where they have moved since.
     monkeypatch.chdir("/")
     assert fit(settings)["config"] == known
+    run = tmp_path / "run" / "run.json"
+    for there, message in {"tones": None, "other": "choose another --output"}.items():
+        moved = {**known, "datasets": [str(tmp_path / "gone" / there)]}
+        run.write_text(json.dumps({"status": "finished", "config": moved}))
+        with pytest.raises(UserError, match=message) if message else nullcontext():
+            fit(settings)
 
 
 def test_only_one_process_at_a_time_trains_a_run(
