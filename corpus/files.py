@@ -1,4 +1,4 @@
-"""Files: their names as text, their SHA-256, and JSON that may be absent or damaged."""
+"""Files and folders: their names, their SHA-256, and JSON that may be absent or damaged."""
 
 import hashlib
 import json
@@ -13,6 +13,12 @@ def as_text(name: str | Path) -> str:
     Bytes that are no UTF-8, as in names of before it, become the replacement character.
     """
     return os.fsencode(name).decode("utf-8", "replace")
+
+
+def short_name(folder: str) -> str:
+    """What a dataset or a model is called: v1 for WS/datasets/v1, a for WS/runs/a/model."""
+    path = Path(folder)
+    return path.parent.name if path.name == "model" else path.name
 
 
 def file_sha256(path: Path) -> str:

@@ -171,10 +171,13 @@ def read_lineage(folder: Path, root: Path) -> dict[str, Any]:
     if run is None or "model" not in config:
         return {}
     found = {name: _first_folder(name, root) for name in config.get("datasets", [])}
-    base = _first_folder(config["model"], root)
+    name = config["model"]
+    base = _first_folder(name, root)
+    if base is not None and base.is_relative_to(root):  # which may move
+        name = str(base.relative_to(root))
     return {
         "run": run.name,
-        "base": {"name": config["model"], **(read_lineage(base, root) if base else {})},
+        "base": {"name": name, **(read_lineage(base, root) if base else {})},
         "datasets": [
             {
                 "name": Path(name).name,

@@ -7,7 +7,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 
-FOR_TRAINING = {"pack", "dataset", "audio", "text", "hub", "errors", "console", "cuda"}
+FOR_TRAINING = {"pack", "dataset", "audio", "text", "hub", "files", "errors", "console", "cuda"}
 """Of `corpus`: what windows are, how they are stored, and what all command lines share."""
 
 

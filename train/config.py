@@ -11,6 +11,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from corpus.errors import UserError
+from corpus.files import short_name
 
 STAGES = {"zero1": 1, "zero2": 2, "zero2-offload": 2, "zero3": 3}
 
@@ -300,12 +301,6 @@ def default_output(dataset: str, model: str) -> Path:
     folder = Path(dataset).resolve()
     runs = folder.parent.parent / "runs" if folder.parent.name == "datasets" else Path("runs")
     return runs / f"{folder.name}-{short_name(model)}"
-
-
-def short_name(name: str) -> str:
-    """What a dataset or a model is called: v1 for WS/datasets/v1, a for WS/runs/a/model."""
-    path = Path(name)
-    return path.parent.name if path.name == "model" else path.name
 
 
 def absolute(name: str) -> str:

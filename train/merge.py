@@ -25,6 +25,7 @@ import torch
 
 from corpus import console
 from corpus.errors import UserError
+from corpus.files import read_json
 from train.checkpoint import write_json
 from train.config import absolute
 from train.evaluate import report, shown
@@ -110,7 +111,7 @@ def average(
                 else:
                     shutil.rmtree(folder)
             record |= {"alpha": best["alpha"], "sweep": sweep}
-        run = _read_record(Path(names[0]))
+        run = read_json(Path(names[0]) / "run.json")
         write_json(done / "run.json", {**run, "averaged": record})
         done.rename(output)
     return {"output": str(output), **record}
@@ -166,13 +167,6 @@ def _local(name: str) -> Path:
     if not any(folder.glob(WEIGHTS)):
         raise UserError(f"{name}: no safetensors in it; load it with transformers and save it anew")
     return folder
-
-
-def _read_record(run: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((run / "run.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
 
 
 # --- tensors --------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import torch
 from corpus import audio, console
 from corpus.dataset import read_split
 from corpus.errors import UserError
+from corpus.files import read_json
 from corpus.pack import GRID_SECONDS, WINDOW_SECONDS
 from train import model as models
 from train.checkpoint import write_text
@@ -315,9 +316,6 @@ def _prediction(fields: dict[str, Any]) -> Prediction:
 
 def trained_language_token(run: Path) -> str | None:
     """The language token that a run was told to use; None where `run` is none."""
-    try:
-        record = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
+    record = read_json(run / "run.json")
     token: str | None = record.get("config", {}).get("language_token")
     return token

@@ -27,11 +27,12 @@ import torch
 
 from corpus import console
 from corpus.errors import UserError
+from corpus.files import short_name
 from corpus.pack import WINDOW_SECONDS
 from train import checkpoint, lora
 from train import model as models
 from train.augment import blank
-from train.config import FitConfig, Plan, absolute, short_name
+from train.config import FitConfig, Plan, absolute
 from train.data import Data, open_data, open_dev, take_over
 from train.ema import Average
 from train.engine import Engine, Inputs, Processes, joined_processes, new_engine

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from corpus.files import read_json
+from corpus.files import read_json, short_name
 
 
 def datasets_built(folder: Path) -> Iterator[dict[str, Any]]:
@@ -46,7 +46,7 @@ def runs_made(folder: Path) -> Iterator[dict[str, Any]]:
 
 def _model_name(model: str) -> str:
     """The name of a model; the place of its folder on a disk is nobody's business."""
-    return Path(model).name if Path(model).is_absolute() else model
+    return short_name(model) if Path(model).is_absolute() else model
 
 
 def _evaluations(path: Path) -> list[dict[str, Any]]:

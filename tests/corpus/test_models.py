@@ -25,7 +25,7 @@ def test_a_run_tells_the_chain_of_its_models(workspace: Workspace, tmp_path: Pat
     dataset.mkdir(parents=True)
     (dataset / "manifest.json").write_text(json.dumps({"fingerprint": "abc"}))
     run("first", "openai/whisper-small", None)
-    second = run("second", "runs/first", "datasets/second")
+    second = run("second", str(workspace.root / "runs" / "first"), "datasets/second")
     lineage = read_lineage(second / "model", workspace.root)
     assert lineage["run"] == "second"
     assert lineage["datasets"] == [{"name": "second", "fingerprint": "abc"}]

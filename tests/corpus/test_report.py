@@ -383,7 +383,8 @@ def test_datasets_and_runs_of_the_workspace_are_told(
     (workspace.datasets / ".half.part").mkdir()
     run = workspace.root / "runs" / "one-small"
     run.mkdir(parents=True)
-    config = {"model": "openai/whisper-small", "datasets": ["datasets/one"], "steps": 40}
+    dataset = str(workspace.datasets / "one")
+    config = {"model": "/there/runs/first/model", "datasets": [dataset], "steps": 40}
     run.joinpath("run.json").write_text(json.dumps({"status": "running", "config": config}))
     run.joinpath("metrics.jsonl").write_text(
         '{"step": 1, "loss": 2.0}\n'
@@ -407,7 +408,7 @@ def test_datasets_and_runs_of_the_workspace_are_told(
         {
             "name": "one-small",
             "status": "running",
-            "model": "openai/whisper-small",
+            "model": "first",
             "datasets": ["one"],
             "steps": 40,
             "best_step": 20,

@@ -9,7 +9,7 @@ from typing import Any
 
 from corpus import console
 from corpus.dataset import read_manifest
-from train.config import short_name
+from corpus.files import read_json, short_name
 from train.evaluate import read_evaluations, shown
 
 UNNAMED = ("datasets", "model", "output")
@@ -26,7 +26,7 @@ def write(run: Path, name: str, library: str = "transformers") -> dict[str, str]
         name: of the model.
         library: the program that loads it, by the Hub's name.
     """
-    record = _read_record(run)
+    record = read_json(run / "run.json")
     config = record.get("config", {})
     names = config.get("datasets", [])
     datasets = [folder for folder in map(Path, names) if folder.is_dir()]
@@ -39,13 +39,6 @@ def write(run: Path, name: str, library: str = "transformers") -> dict[str, str]
     if any(texts):
         files["ATTRIBUTION.md"] = "\n".join(texts)
     return files
-
-
-def _read_record(run: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((run / "run.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}
 
 
 def _readme(
