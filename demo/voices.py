@@ -1,8 +1,7 @@
 """Synthetic speech for the demonstration: espeak-ng voices that read a small grammar of English.
 
 The library and its data come with the package `espeakng-loader`. A sentence takes about 6 ms to
-speak, and the same text and voice give the same samples, except in the variants f2, f3 and f5,
-whose breath is noise. It sounds robotic; what the demonstration needs of it is only that every
+speak, and the same text and voice give the same samples. It sounds robotic; what the demonstration needs of it is only that every
 word, every pause and every speaker is known, and that nothing has to be downloaded.
 """
 
@@ -227,6 +226,7 @@ def _synthesise(
     try:
         data = str(espeakng_loader.get_data_path()).encode()
         rate = library.espeak_Initialize(_SYNCHRONOUS, 0, data, _PHONEME_EVENTS)
+        library.espeak_ng_SetRandSeed(0)  # else noise is drawn by the clock
         library.espeak_SetSynthCallback(collect)
         if library.espeak_SetVoiceByName(f"{voice.accent}+{voice.variant}".encode()) != 0:
             raise ValueError(f"espeak-ng has no voice {voice.accent}+{voice.variant}")

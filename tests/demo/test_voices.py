@@ -3,6 +3,7 @@
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,13 @@ def test_a_voice_says_the_same_samples_whatever_was_said_before(voice: Voice) ->
 
     assert first.dtype == np.int16
     np.testing.assert_array_equal(first, again)
+
+
+def test_breath_sounds_alike_whatever_the_clock_says() -> None:
+    breathy = Voice("breathy", "en-us", "f3")
+    first = speak(TEXT, breathy)
+    time.sleep(1.1)  # espeak-ng would draw its noise by the second
+    np.testing.assert_array_equal(first, speak(TEXT, breathy))
 
 
 def test_the_demo_is_spoken_alike_in_every_process() -> None:
