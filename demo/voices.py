@@ -1,8 +1,9 @@
 """Synthetic speech for the demonstration: espeak-ng voices that read a small grammar of English.
 
 The library and its data come with the package `espeakng-loader`. A sentence takes about 6 ms to
-speak, and the same text and voice give the same samples. It sounds robotic; what the demonstration needs of it is only that every
-word, every pause and every speaker is known, and that nothing has to be downloaded.
+speak, and the same text and voice give the same samples. It sounds robotic; what the demonstration
+needs of it is only that every word, every pause and every speaker is known, and that nothing has to
+be downloaded.
 """
 
 import _ctypes
