@@ -8,11 +8,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import insert
-
-from corpus.catalogue import Catalogue
+if TYPE_CHECKING:
+    from corpus.catalogue import Catalogue
 
 T = TypeVar("T")
 
@@ -51,8 +50,10 @@ def peak_mib() -> float:
     return max(own, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
 
 
-def insert_rows(catalogue: Catalogue, tables: Mapping[type, Iterable[Mapping[str, Any]]]) -> None:
+def insert_rows(catalogue: "Catalogue", tables: Mapping[type, Iterable[Mapping[str, Any]]]) -> None:
     """Write made-up rows table by table, thousands in a statement."""
+    from sqlalchemy import insert  # here, for whoever measures memory has no room for it
+
     for table, rows in tables.items():
         listed = list(rows)
         with catalogue.session() as session:
