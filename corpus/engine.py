@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from itertools import islice, takewhile
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -333,7 +333,9 @@ class _Processes:
         process = self.context.Process(
             target=_serve, args=(theirs, self.work, threads), daemon=True
         )
-        # Ctrl-C is for this process, which ends the others; they inherit the mask.
+        # Ctrl-C is for this process, which ends the others; they inherit the mask. Python's tracker
+        # of resources lifts it where it is started in between, so it is started first.
+        resource_tracker.ensure_running()
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             process.start()

@@ -330,11 +330,18 @@ def test_workers_end_with_the_process_that_started_them(ending: int, tmp_path: P
     )
     wait_for(lambda: len(list(tmp_path.iterdir())) == 2)
     pids = [int(path.name) for path in tmp_path.iterdir()]
+    assert all(blocks_interrupts(pid) for pid in pids)
     os.killpg(process.pid, ending) if ending == signal.SIGINT else process.kill()
     _, told = process.communicate(timeout=30)
     assert process.returncode == -ending
     assert told.count("Traceback") == (ending == signal.SIGINT)  # only that of the caller
     wait_for(lambda: not any(runs(pid) for pid in pids))
+
+
+def blocks_interrupts(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    (mask,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigBlk:"))
+    return bool(int(mask, 16) >> (signal.SIGINT - 1) & 1)
 
 
 def runs(pid: int) -> bool:
