@@ -532,7 +532,7 @@ def _alike(name: str, then: Any, now: Any) -> bool:
 
 def _is_same_folder(then: str, now: str) -> bool:
     moved = Path(then).is_absolute() and not Path(then).exists()
-    return absolute(then) == now or (moved and short_name(then) == short_name(now))
+    return then == now or (moved and short_name(then) == short_name(now))
 
 
 def _random_state(processes: Processes) -> dict[str, Any]:
